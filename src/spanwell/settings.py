@@ -1,0 +1,394 @@
+"""Every setting, declared once: the variable's name, its type, its default and one sentence.
+
+`Settings.from_env(mapping)` is the only reader of the environment besides the boot module. A bad value never
+stops the application: the default is used, and `Settings.problems` holds one line that names the variable, the
+value and what is used instead. docs/settings.md is generated from these rows (`python -m spanwell.settings`).
+
+Not a dataclass: importing `dataclasses` costs more than everything else that `spanwell run` does at start
+(RATIONALE.md, "Settings without dataclasses").
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any, Generic, TypeVar, overload
+
+    T = TypeVar("T")
+else:
+
+    class _Subscriptable:
+        def __class_getitem__(cls, _):
+            return cls
+
+    Generic, T = _Subscriptable, None
+
+    def overload(function):
+        return function
+
+
+# --- types: text -> value; each raises ValueError with what it wants -----------------------------------------
+
+
+def text(raw: str) -> str:
+    """any text"""
+    return raw
+
+
+def names(raw: str) -> tuple[str, ...]:
+    """a comma-separated list"""
+    return tuple(part.strip() for part in raw.split(",") if part.strip())
+
+
+def boolean(raw: str) -> bool:
+    """true or false"""
+    value = raw.lower()
+    if value in ("true", "1", "yes", "on"):
+        return True
+    if value in ("false", "0", "no", "off"):
+        return False
+    raise ValueError("true or false")
+
+
+def otel_boolean(raw: str) -> bool:
+    """true or false"""
+    value = raw.lower()
+    if value in ("true", "false"):
+        return value == "true"
+    raise ValueError("true or false")
+
+
+def seconds(raw: str) -> float:
+    """a number of seconds, 0 or more"""
+    value = float(raw)
+    if not 0 <= value < float("inf"):
+        raise ValueError("a number of seconds, 0 or more")
+    return value
+
+
+def natural(raw: str) -> int:
+    """a whole number, 0 or more"""
+    value = int(raw)
+    if value < 0:
+        raise ValueError("a whole number, 0 or more")
+    return value
+
+
+def positive(raw: str) -> int:
+    """a whole number, 1 or more"""
+    value = int(raw)
+    if value < 1:
+        raise ValueError("a whole number, 1 or more")
+    return value
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """One of the words `allowed`, in any case."""
+
+    def parse(raw: str) -> str:
+        if raw.lower() not in allowed:
+            raise ValueError(f"one of {', '.join(allowed)}")
+        return raw.lower()
+
+    parse.__doc__ = "one of " + ", ".join(f"`{word}`" for word in allowed)
+    return parse
+
+
+class Setting(Generic[T]):
+    """One row of the table: a descriptor that reads its value from the frozen `Settings`."""
+
+    __slots__ = ("attribute", "default", "parse", "shown", "text", "variable")
+
+    def __init__(
+        self, variable: str, parse: Callable[[str], T], default: T, text: str, *, shown: str | None = None
+    ) -> None:
+        self.variable = variable
+        self.parse = parse
+        self.default = default
+        self.text = text
+        self.shown = shown
+        self.attribute = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.attribute = name
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> Setting[T]: ...
+        @overload
+        def __get__(self, instance: Settings, owner: type) -> T: ...
+        def __get__(self, instance: Settings | None, owner: type) -> Any: ...
+    else:
+
+        def __get__(self, instance, owner):
+            return self if instance is None else instance._values[self.attribute]
+
+        def __set__(self, instance, value):
+            raise AttributeError(f"Settings are frozen: {self.attribute}")
+
+
+PROTOCOLS = ("http/protobuf", "grpc", "http/json")
+
+
+class Settings:
+    """The effective settings of one process, frozen. `sources` says where each value came from."""
+
+    __slots__ = ("_values", "problems", "sources")
+
+    # --- spanwell's own -------------------------------------------------------------------------------------
+    lazy_instrumentation = Setting(
+        "SPANWELL_LAZY_INSTRUMENTATION",
+        boolean,
+        True,
+        "Load an instrumentor when its library is first imported; false instruments everything at start.",
+    )
+    otlp = Setting(
+        "SPANWELL_OTLP",
+        choice("spanwell", "upstream"),
+        "spanwell",
+        "Which exporter `otlp` with `http/protobuf` means: spanwell's own where there is one, or upstream's.",
+    )
+    shutdown_timeout = Setting(
+        "SPANWELL_SHUTDOWN_TIMEOUT",
+        seconds,
+        1.0,
+        "Seconds that exporting what is left may hold up the exit of the process, over all exporters together.",
+    )
+    sqlite_path = Setting(
+        "SPANWELL_SQLITE_PATH",
+        text,
+        "",
+        "File that the `sqlite` exporter writes and `spanwell traces` reads.",
+        shown="spanwell/traces.db under XDG_STATE_HOME (else ~/.local/state)",
+    )
+    sqlite_max_mb = Setting(
+        "SPANWELL_SQLITE_MAX_MB",
+        positive,
+        512,
+        "Size in MB (10^6 bytes) above which the `sqlite` exporter removes the oldest traces.",
+    )
+    sqs_context = Setting(
+        "SPANWELL_SQS_CONTEXT",
+        boolean,
+        True,
+        "Send the trace context with SQS messages (AWSTraceHeader system attribute) and ask for it on receive.",
+    )
+    sqs_process_spans = Setting(
+        "SPANWELL_SQS_PROCESS_SPANS",
+        boolean,
+        True,
+        "Open a CONSUMER `process` span for each message while the application iterates a ReceiveMessage result.",
+    )
+    resource_timeout = Setting(
+        "SPANWELL_RESOURCE_TIMEOUT",
+        seconds,
+        0.3,
+        "Seconds that AWS resource detection may spend on the network in all; 0 uses local evidence only.",
+    )
+    startup_summary = Setting(
+        "SPANWELL_STARTUP_SUMMARY",
+        boolean,
+        True,
+        "Log one INFO line at start: service, exporter, sampler, propagators, instrumentors.",
+    )
+
+    # --- OpenTelemetry's, with this distro's defaults -----------------------------------------------------------
+    sdk_disabled = Setting("OTEL_SDK_DISABLED", otel_boolean, False, "Switch all telemetry off.")
+    config_file = Setting(
+        "OTEL_CONFIG_FILE",
+        text,
+        "",
+        "Declarative configuration (YAML); needs the `config` extra; our settings stand under"
+        " `distribution: spanwell:`.",
+    )
+    service_name = Setting("OTEL_SERVICE_NAME", text, "", "The service's name.", shown="see docs/resource.md")
+    resource_attributes = Setting("OTEL_RESOURCE_ATTRIBUTES", text, "", "Resource attributes, `key=value,…`.")
+    traces_exporter = Setting("OTEL_TRACES_EXPORTER", names, ("otlp",), "Where spans go.")
+    metrics_exporter = Setting("OTEL_METRICS_EXPORTER", names, ("none",), "Where metrics go.")
+    logs_exporter = Setting("OTEL_LOGS_EXPORTER", names, ("none",), "Where log records go.")
+    protocol = Setting(
+        "OTEL_EXPORTER_OTLP_PROTOCOL", choice(*PROTOCOLS), "http/protobuf", "OTLP transport of all signals."
+    )
+    traces_protocol = Setting(
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+        choice(*PROTOCOLS),
+        "",
+        "OTLP transport of traces.",
+        shown="OTEL_EXPORTER_OTLP_PROTOCOL",
+    )
+    endpoint = Setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT", text, "", "OTLP endpoint of all signals.", shown="http://localhost:4318"
+    )
+    traces_endpoint = Setting(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        text,
+        "",
+        "OTLP endpoint of traces, used as it is.",
+        shown="OTEL_EXPORTER_OTLP_ENDPOINT + /v1/traces",
+    )
+    propagators = Setting(
+        "OTEL_PROPAGATORS",
+        names,
+        ("baggage", "tracecontext", "xray"),
+        "Context formats, in order; `xray` means spanwell's codec.",
+    )
+    id_generator = Setting(
+        "OTEL_PYTHON_ID_GENERATOR", text, "spanwell_xray", "Trace and span ids: `spanwell_xray` or `random`."
+    )
+    sampler = Setting("OTEL_TRACES_SAMPLER", text, "parentbased_always_on", "The sampler.")
+    sampler_arg = Setting("OTEL_TRACES_SAMPLER_ARG", text, "", "The sampler's argument.")
+    semconv_opt_in = Setting(
+        "OTEL_SEMCONV_STABILITY_OPT_IN",
+        text,
+        "http,database",
+        "Which stable semantic conventions the instrumentors use; left alone if set.",
+    )
+    disabled_instrumentations = Setting(
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
+        names,
+        (),
+        "Instrumentors that stay off; `*` means all.",
+    )
+    resource_detectors = Setting(
+        "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS",
+        names,
+        ("otel", "spanwell_aws"),
+        "Resource detectors, in order.",
+    )
+    bsp_schedule_delay = Setting(
+        "OTEL_BSP_SCHEDULE_DELAY", positive, 5000, "Milliseconds between two exports of a batch."
+    )
+    bsp_max_queue_size = Setting(
+        "OTEL_BSP_MAX_QUEUE_SIZE", positive, 2048, "Spans that wait for export at most; beyond, the oldest go."
+    )
+    bsp_max_export_batch_size = Setting(
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", positive, 512, "Spans in one export at most."
+    )
+    bsp_export_timeout = Setting(
+        "OTEL_BSP_EXPORT_TIMEOUT", positive, 30000, "Milliseconds that `force_flush` waits by default."
+    )
+    attribute_count_limit = Setting(
+        "OTEL_ATTRIBUTE_COUNT_LIMIT", natural, 128, "Attributes at most, where no narrower limit is set."
+    )
+    attribute_value_length_limit = Setting[int | None](
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", natural, None, "Characters of a text value.", shown="no limit"
+    )
+    span_attribute_count_limit = Setting[int | None](
+        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+        natural,
+        None,
+        "Attributes of a span at most.",
+        shown="OTEL_ATTRIBUTE_COUNT_LIMIT",
+    )
+    span_attribute_value_length_limit = Setting[int | None](
+        "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        natural,
+        None,
+        "Characters of a span attribute's text.",
+        shown="OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    )
+    span_event_count_limit = Setting("OTEL_SPAN_EVENT_COUNT_LIMIT", natural, 128, "Events of a span at most.")
+    span_link_count_limit = Setting("OTEL_SPAN_LINK_COUNT_LIMIT", natural, 128, "Links of a span at most.")
+    event_attribute_count_limit = Setting(
+        "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", natural, 128, "Attributes of an event at most."
+    )
+    link_attribute_count_limit = Setting(
+        "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", natural, 128, "Attributes of a link at most."
+    )
+
+    def __init__(self, values: dict[str, Any], sources: dict[str, str], problems: tuple[str, ...]) -> None:
+        object.__setattr__(self, "_values", values)
+        object.__setattr__(self, "sources", sources)
+        object.__setattr__(self, "problems", problems)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"Settings are frozen: {name}")
+
+    @classmethod
+    def rows(cls) -> Iterator[Setting[Any]]:
+        """Every setting, in the order of declaration."""
+        return (row for row in vars(cls).values() if isinstance(row, Setting))
+
+    @classmethod
+    def from_env(
+        cls,
+        environ: Mapping[str, str],
+        *,
+        layers: tuple[tuple[str, Mapping[str, str]], ...] = (),
+    ) -> Settings:
+        """Read every setting from `environ`; what is unset or empty there is looked up in `layers`.
+
+        `layers` are (source name, variables) pairs, the first that has a value wins, e.g. the `distribution`
+        section of a declarative configuration. Never raises: see `problems`.
+        """
+        values: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        problems: list[str] = []
+        for row in cls.rows():
+            values[row.attribute], sources[row.attribute] = row.default, "default"
+            for source, variables in (("environment", environ), *layers):
+                raw = variables.get(row.variable, "").strip()
+                if not raw:
+                    continue
+                try:
+                    values[row.attribute], sources[row.attribute] = row.parse(raw), source
+                except (ValueError, OverflowError):
+                    problems.append(_problem(row, raw))
+                break
+        return cls(values, sources, tuple(problems))
+
+    def source(self, row: Setting[Any]) -> str:
+        """Where the value of `row` came from: ``default``, ``environment`` or the name of a layer."""
+        return self.sources[row.attribute]
+
+    def value(self, row: Setting[Any]) -> Any:
+        """The value of `row`."""
+        return self._values[row.attribute]
+
+    def chosen(self, row: Setting[Any]) -> bool:
+        """Whether the user set `row` to a usable value."""
+        return self.sources[row.attribute] != "default"
+
+
+def _problem(row: Setting[Any], raw: str) -> str:
+    shown = raw if len(raw) <= 80 else raw[:77] + "..."
+    return f"{row.variable}={shown!r} is not {row.parse.__doc__}; using {display(row)}"
+
+
+def display(row: Setting[Any]) -> str:
+    """The default of `row` as a user would write it."""
+    if row.shown is not None:
+        return row.shown
+    if isinstance(row.default, tuple):
+        return ",".join(row.default) or "(none)"
+    if isinstance(row.default, bool):
+        return str(row.default).lower()
+    if isinstance(row.default, float):
+        return f"{row.default:g}"
+    return str(row.default) if row.default != "" else "(none)"
+
+
+def markdown() -> str:
+    """docs/settings.md: every setting as a table row."""
+    lines = [
+        "# Settings",
+        "",
+        "Generated by `python -m spanwell.settings > docs/settings.md`; a test keeps the two equal.",
+        "Environment variables, all optional. A bad value is reported in one line and the default is used.",
+    ]
+    for title, prefix in (("spanwell's own", "SPANWELL_"), ("OpenTelemetry's, as spanwell reads them", "OTEL_")):
+        lines += ["", f"## {title}", "", "| variable | value | default | meaning |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| `{row.variable}` | {row.parse.__doc__} | {display(row)} | {row.text} |"
+            for row in Settings.rows()
+            if row.variable.startswith(prefix)
+        ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(markdown())
