@@ -1,1 +1,206 @@
+"""Settings -> sampler, id generator, resource, processors, providers. No algorithms here.
 
+Nothing goes through the SDK's own `_configure`, which imports metrics and logs (36 ms) whether they are used or
+not, takes no span limits and reads the environment unchecked (RATIONALE.md, "Our own set-up of the SDK").
+"""
+
+from __future__ import annotations
+
+import os
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+
+from spanwell import _otel, exporters
+from spanwell._guard import warn_once
+from spanwell.exit import Exit
+from spanwell.propagators import set_propagators
+from spanwell.settings import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import SpanProcessor
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
+    from opentelemetry.sdk.trace.sampling import Sampler
+
+
+class SpanwellConfigurator:
+    """The `opentelemetry_configurator` entry point: sets up the SDK from the environment."""
+
+    def configure(self, **kwargs: Any) -> None:
+        """Set up the SDK once. `auto_instrumentation_version` is what opentelemetry-instrument passes."""
+        set_up(Settings.from_env(os.environ), version=str(kwargs.get("auto_instrumentation_version") or ""))
+
+
+class Wiring:
+    """What was set up in this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.exit = Exit(settings.shutdown_timeout)
+        self.resource: Resource | None = None
+        self.exporters: list[str] = []
+        self.sampler = ""
+
+
+current: Wiring | None = None
+
+
+def set_up(settings: Settings, *, version: str = "", provider: Any = None) -> Wiring | None:
+    """Set the global providers and propagators; None when OTEL_SDK_DISABLED says so.
+
+    With `provider`, a TracerProvider that the application made, our processors join it instead.
+    """
+    global current
+    for problem in settings.problems:
+        warn_once(f"setting:{problem}", "spanwell: %s", problem)
+    if settings.sdk_disabled:
+        return None
+    set_propagators(settings)
+    wiring = Wiring(settings)
+    if settings.config_file:
+        from spanwell.declarative import configure_from_file
+
+        configure_from_file(settings, wiring)
+    else:
+        _configure(settings, wiring, version, provider)
+    wiring.exit.install()
+    current = wiring
+    return wiring
+
+
+def _configure(settings: Settings, wiring: Wiring, version: str, provider: Any) -> None:
+    resource = wiring.resource = make_resource(settings, version)
+    if provider is None:
+        provider = TracerProvider(
+            sampler=make_sampler(settings, wiring),
+            resource=resource,
+            id_generator=make_id_generator(settings),
+            span_limits=span_limits(settings),
+            shutdown_on_exit=False,
+        )
+        add_processors(provider, settings, wiring)
+        trace.set_tracer_provider(provider)
+    else:
+        wiring.sampler = "the application's"
+        add_processors(provider, settings, wiring)
+    set_up_signals(settings, resource, wiring)
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def make_sampler(settings: Settings, wiring: Wiring) -> Sampler:
+    """The chosen sampler, told apart from an undecided X-Ray header by a wrapper."""
+    from spanwell.sampling.undecided import UndecidedSampler
+
+    inner = _inner_sampler(settings)
+    wiring.sampler = inner.get_description()
+    return UndecidedSampler(inner)
+
+
+def _inner_sampler(settings: Settings) -> Sampler:
+    from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Sampler
+
+    name, argument = settings.sampler, settings.sampler_arg
+    try:
+        known = _otel.known_sampler(name.lower(), argument)
+        if known is not None:
+            return known
+        made = _otel.load_entry_point("opentelemetry_traces_sampler", name)(argument or None)
+        if isinstance(made, Sampler):
+            return made
+        raise TypeError(f"its factory gave a {type(made).__name__}, not a Sampler")
+    except Exception as error:
+        warn_once(
+            "sampler",
+            "spanwell: OTEL_TRACES_SAMPLER=%r (argument %r) cannot be used: %s; using parentbased_always_on",
+            name,
+            argument,
+            error,
+        )
+        return DEFAULT_ON
+
+
+def make_id_generator(settings: Settings) -> IdGenerator:
+    """The chosen id generator; spanwell's X-Ray-compatible one unless the user named another."""
+    from spanwell.ids import XRayIdGenerator
+
+    name = settings.id_generator
+    if name != "spanwell_xray":
+        try:
+            return _otel.load_entry_point("opentelemetry_id_generator", name)()  # type: ignore[no-any-return]
+        except Exception as error:
+            warn_once("ids", "spanwell: OTEL_PYTHON_ID_GENERATOR=%r: %s; using spanwell_xray", name, error)
+    return XRayIdGenerator()
+
+
+def make_resource(settings: Settings, version: str) -> Resource:
+    """The resource: AWS, SDK and instance, a default service name, then what the user wrote, which wins."""
+    from spanwell.resource import build
+
+    return build(settings, os.environ, version)
+
+
+def span_limits(settings: Settings) -> SpanLimits:
+    """The limits as values: SpanLimits() itself raises on a bad variable."""
+    attributes = settings.span_attribute_count_limit
+    length = settings.span_attribute_value_length_limit
+    whole_length = settings.attribute_value_length_limit
+    unset = SpanLimits.UNSET
+    return SpanLimits(
+        max_attributes=settings.attribute_count_limit,
+        max_span_attributes=settings.attribute_count_limit if attributes is None else attributes,
+        max_events=settings.span_event_count_limit,
+        max_links=settings.span_link_count_limit,
+        max_event_attributes=settings.event_attribute_count_limit,
+        max_link_attributes=settings.link_attribute_count_limit,
+        max_attribute_length=unset if whole_length is None else whole_length,
+        max_span_attribute_length=(unset if whole_length is None else whole_length)
+        if length is None
+        else length,
+    )
+
+
+def add_processors(provider: Any, settings: Settings, wiring: Wiring) -> None:
+    """Enrichment first, then one batch processor an exporter; each is shut down within the exit's budget."""
+    add = getattr(provider, "add_span_processor", None)
+    if add is None:
+        warn_once("join", "spanwell: the application's %s takes no span processors", type(provider).__name__)
+        return
+    for processor in processors(settings, wiring):
+        add(processor)
+    wiring.exit.add(lambda: None, lambda _seconds: provider.shutdown())
+
+
+def processors(settings: Settings, wiring: Wiring) -> Iterator[SpanProcessor]:
+    """Every span processor of ours, in order."""
+    from spanwell.enrich.links import OtherParentLink
+    from spanwell.enrich.processor import FusedProcessor
+    from spanwell.export.batch import BatchProcessor
+    from spanwell.export.guarded import GuardedExporter
+
+    yield FusedProcessor([OtherParentLink()])
+    for name, build in exporters.trace_exporters(settings):
+        batch = BatchProcessor(
+            GuardedExporter(name, build),
+            max_queue=settings.bsp_max_queue_size,
+            max_batch=settings.bsp_max_export_batch_size,
+            delay=settings.bsp_schedule_delay / 1000,
+            flush_timeout=settings.bsp_export_timeout / 1000,
+        )
+        wiring.exporters.append(name)
+        wiring.exit.add(batch.begin_shutdown, batch.finish)
+        yield batch
+
+
+def set_up_signals(settings: Settings, resource: Resource, wiring: Wiring) -> None:
+    """Metrics and logs, where an exporter is named for them; nothing of theirs is imported otherwise."""
+    if any(name != "none" for name in (*settings.metrics_exporter, *settings.logs_exporter)):
+        from spanwell import signals
+
+        signals.set_up(settings, resource, wiring.exit)

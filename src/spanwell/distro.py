@@ -1,1 +1,92 @@
+"""The distro: what happens when `opentelemetry-instrument` starts with spanwell, in order."""
 
+from __future__ import annotations
+
+import os
+
+from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined, unused-ignore]
+
+from spanwell._guard import guard
+from spanwell._hook import Hook
+from spanwell._triggers import watched_modules
+from spanwell.lazy import Instrumentors
+from spanwell.legs import after_instrumentors, choose_semantic_conventions
+from spanwell.settings import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from opentelemetry.util._importlib_metadata import EntryPoint
+
+
+class SpanwellDistro(BaseDistro):  # type: ignore[misc, unused-ignore]
+    """The `opentelemetry_distro` entry point."""
+
+    instrumentors: Instrumentors | None = None
+
+    def _configure(self, **kwargs: Any) -> None:
+        settings = Settings.from_env(os.environ)
+        choose_configurator()
+        choose_semantic_conventions(settings)
+        self.instrumentors = Instrumentors(
+            lazy=settings.lazy_instrumentation,
+            disabled=settings.disabled_instrumentations,
+            after=after_instrumentors(settings),
+        )
+        watch_imports(self.instrumentors)
+
+    def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
+        """Defer the instrumentor until its library is imported; apply at once what is not known."""
+        if self.instrumentors is None:
+            super().load_instrumentor(entry_point, **kwargs)
+        else:
+            self.instrumentors.add(entry_point)
+
+
+def choose_configurator() -> None:
+    """Our distro goes with our configurator, also when another one is installed."""
+    os.environ.setdefault("OTEL_PYTHON_CONFIGURATOR", "spanwell")
+
+
+def watch_imports(instrumentors: Instrumentors) -> None:
+    """Report the imports that matter to the instrumentors."""
+
+    def imported(name: str) -> None:
+        with guard(f"the import of {name}"):
+            if name == "multiprocessing.util":
+                follow_multiprocessing()
+            else:
+                instrumentors.imported(name)
+
+    def importing(name: str) -> None:
+        with guard(f"the import of {name}"):
+            instrumentors.importing(name)
+
+    Hook(imported, importing, {*watched_modules(), "multiprocessing.util"}).install()
+
+
+def follow_multiprocessing() -> None:
+    """Children of multiprocessing export what they have before they end."""
+    from spanwell import configurator
+
+    if configurator.current is not None:
+        configurator.current.exit.follow_multiprocessing()
+
+
+def post_instrument() -> None:
+    """The `opentelemetry_post_instrument` entry point: what has to come last, then the start-up summary.
+
+    It is called under any distro; without ours it does nothing.
+    """
+    instrumentors = getattr(SpanwellDistro._instance, "instrumentors", None)
+    if instrumentors is None:
+        return
+    with guard("the last instrumentors"):
+        instrumentors.finish()
+    with guard("the start-up summary"):
+        from spanwell import configurator
+        from spanwell.summary import log_summary
+
+        if configurator.current is not None:
+            log_summary(configurator.current, instrumentors)

@@ -1,0 +1,110 @@
+"""What `spanwell run` does in the launcher and at the start of the application. Uses os and sys alone.
+
+The launcher puts `_boot/` first in PYTHONPATH and execs the command; in the application's interpreter
+`_boot/sitecustomize.py` calls `start`, which only puts an import hook in place. Everything else waits in
+`spanwell.late` until a module that matters is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+USAGE = "usage: spanwell run [--] COMMAND [ARGUMENT ...]"
+
+# The OpenTelemetry API modules whose import tells that telemetry may be wanted soon, and multiprocessing, whose
+# children end without running exit handlers.
+API_MODULES = (
+    "opentelemetry.trace",
+    "opentelemetry.metrics._internal",
+    "opentelemetry._logs._internal",
+    "opentelemetry.propagate",
+    "multiprocessing.util",
+)
+
+
+def boot_folder() -> str:
+    """The folder that holds our sitecustomize."""
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "_boot")
+
+
+def python_path(current: str | None, boot: str) -> str:
+    """PYTHONPATH with `boot` first, once, and everything else as it was."""
+    rest = current.split(os.pathsep) if current else []
+    return os.pathsep.join([boot, *(entry for entry in rest if entry != boot)])
+
+
+def launch(arguments: Sequence[str]) -> NoReturn:
+    """Replace this process by the command, traced. Exits 2 without a command, 127 where it does not exist."""
+    command = list(arguments)
+    if command[:1] == ["--"]:
+        del command[0]
+    if not command or command[0] in ("-h", "--help"):
+        sys.stderr.write(
+            f"{USAGE}\nRuns the command with tracing; see `spanwell doctor` for what that means.\n"
+        )
+        sys.exit(0 if command else 2)
+    environ = dict(os.environ)
+    environ["PYTHONPATH"] = python_path(environ.get("PYTHONPATH"), boot_folder())
+    if _wants_sqlite(environ):
+        environ["OTEL_TRACES_EXPORTER"] = "sqlite"
+    sys.stdout.flush()
+    try:
+        os.execvpe(command[0], command, environ)
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        sys.stderr.write(f"spanwell: cannot run {command[0]!r}: {error.strerror}\n")
+        sys.exit(127 if missing else 126)
+
+
+def _wants_sqlite(environ: dict[str, str]) -> bool:
+    """A developer at a terminal who configured nothing wants to look at the traces here and now."""
+    if any(
+        environ.get(name)
+        for name in (
+            "OTEL_TRACES_EXPORTER",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            "OTEL_CONFIG_FILE",
+        )
+    ):
+        return False
+    if not (os.isatty(0) or os.isatty(2)):
+        return False
+    from spanwell.where import is_deployed
+
+    return not is_deployed(environ)
+
+
+def start() -> None:
+    """Watch for the first import that matters. Called once, at the start of the application's interpreter."""
+    environ = os.environ
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return
+    from spanwell._hook import Hook
+    from spanwell._triggers import watched_modules
+
+    def after(name: str) -> None:
+        from spanwell import late
+
+        late.imported(name)
+
+    def before(name: str) -> None:
+        from spanwell import late
+
+        late.importing(name)
+
+    names = {*watched_modules(), *API_MODULES}
+    hook = Hook(after, before, names)
+    hook.install()
+    if environ.get("SPANWELL_LAZY_INSTRUMENTATION", "").strip().lower() in ("false", "0", "no", "off"):
+        from spanwell import late
+
+        late.everything()
+    else:
+        hook.watch([name for name in names if name in sys.modules])

@@ -1,0 +1,113 @@
+"""When is the right moment for an instrumentor? Data only; imports nothing, read at every start.
+
+A trigger fires when its import completes: the module has run to its end, the importing statement has not
+yet bound a name. So `from flask import Flask` still gets the instrumented class. Rules for the reader:
+
+1. An entry point whose name and target are both in `TABLE` waits until one of its triggers has been imported.
+   Any other entry point is unknown and is applied at once: another vendor may use the same name (`openai`).
+2. If, at that moment, a module of `AFTER[name]` is in the middle of its import, it waits for that one too.
+   The same holds for the instrumentor's own module, which an application may import first.
+3. An instrumentor in `FIRST_CALL` waits, after its trigger, for the first call of the function named there.
+4. `EAGER` goes with the set-up of the SDK, `LAST` after everything else.
+5. A trigger inside a package (`mysql.connector`) completes before the import system binds it on its parent;
+   whoever applies the instrumentor binds it first, because `import mysql.connector` relies on it.
+"""
+
+from __future__ import annotations
+
+_CONTRIB = "opentelemetry.instrumentation."
+
+#: Entry-point name -> (target below `opentelemetry.instrumentation.`, trigger modules: the first one counts).
+_ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
+    # AWS
+    "aiobotocore": ("botocore:AiobotocoreInstrumentor", ("aiobotocore.client",)),
+    "boto3": ("boto3sqs:Boto3SQSInstrumentor", ("boto3",)),
+    "botocore": ("botocore:BotocoreInstrumentor", ("botocore.client",)),
+    # HTTP clients
+    "aiohttp-client": ("aiohttp_client:AioHttpClientInstrumentor", ("aiohttp",)),
+    "httpx": ("httpx:HTTPXClientInstrumentor", ("httpx",)),
+    "httpx2": ("httpx:HTTPX2ClientInstrumentor", ("httpx2",)),
+    "requests": ("requests:RequestsInstrumentor", ("requests",)),
+    "urllib": ("urllib:URLLibInstrumentor", ("urllib.request",)),
+    "urllib3": ("urllib3:URLLib3Instrumentor", ("urllib3",)),
+    # web frameworks
+    "aiohttp-server": ("aiohttp_server:AioHttpServerInstrumentor", ("aiohttp.web",)),
+    "django": ("django:DjangoInstrumentor", ("django.core.handlers.base",)),
+    "falcon": ("falcon:FalconInstrumentor", ("falcon",)),
+    "fastapi": ("fastapi:FastAPIInstrumentor", ("fastapi",)),
+    "flask": ("flask:FlaskInstrumentor", ("flask",)),
+    "pyramid": ("pyramid:PyramidInstrumentor", ("pyramid.config",)),
+    "starlette": ("starlette:StarletteInstrumentor", ("starlette.applications",)),
+    "tornado": ("tornado:TornadoInstrumentor", ("tornado.web", "tornado.httpclient")),
+    # RPC; `import grpc` imports grpc.aio, but binds it only at its own end
+    "grpc_aio_client": ("grpc:GrpcAioInstrumentorClient", ("grpc",)),
+    "grpc_aio_server": ("grpc:GrpcAioInstrumentorServer", ("grpc",)),
+    "grpc_client": ("grpc:GrpcInstrumentorClient", ("grpc",)),
+    "grpc_server": ("grpc:GrpcInstrumentorServer", ("grpc",)),
+    # databases and caches
+    "aiopg": ("aiopg:AiopgInstrumentor", ("aiopg",)),
+    "asyncpg": ("asyncpg:AsyncPGInstrumentor", ("asyncpg",)),
+    "cassandra": ("cassandra:CassandraInstrumentor", ("cassandra.cluster",)),
+    "elasticsearch": ("elasticsearch:ElasticsearchInstrumentor", ("elasticsearch",)),
+    "mysql": ("mysql:MySQLInstrumentor", ("mysql.connector",)),
+    "mysqlclient": ("mysqlclient:MySQLClientInstrumentor", ("MySQLdb",)),
+    "psycopg": ("psycopg:PsycopgInstrumentor", ("psycopg",)),
+    "psycopg2": ("psycopg2:Psycopg2Instrumentor", ("psycopg2",)),
+    "pymemcache": ("pymemcache:PymemcacheInstrumentor", ("pymemcache",)),
+    "pymongo": ("pymongo:PymongoInstrumentor", ("pymongo",)),
+    "pymssql": ("pymssql:PyMSSQLInstrumentor", ("pymssql",)),
+    "pymysql": ("pymysql:PyMySQLInstrumentor", ("pymysql",)),
+    "redis": ("redis:RedisInstrumentor", ("redis",)),
+    "sqlalchemy": ("sqlalchemy:SQLAlchemyInstrumentor", ("sqlalchemy",)),
+    "sqlite3": ("sqlite3:SQLite3Instrumentor", ("sqlite3",)),
+    "tortoiseorm": ("tortoiseorm:TortoiseORMInstrumentor", ("tortoise",)),
+    # queues and workers
+    "aio-pika": ("aio_pika:AioPikaInstrumentor", ("aio_pika",)),
+    "aiokafka": ("aiokafka:AIOKafkaInstrumentor", ("aiokafka",)),
+    "celery": ("celery:CeleryInstrumentor", ("celery.app",)),
+    "confluent_kafka": ("confluent_kafka:ConfluentKafkaInstrumentor", ("confluent_kafka",)),
+    "kafka": ("kafka:KafkaInstrumentor", ("kafka",)),
+    "pika": ("pika:PikaInstrumentor", ("pika",)),
+    "remoulade": ("remoulade:RemouladeInstrumentor", ("remoulade",)),
+    # the rest
+    "asyncclick": ("asyncclick:AsyncClickInstrumentor", ("asyncclick",)),
+    "click": ("click:ClickInstrumentor", ("click",)),
+    "jinja2": ("jinja2:Jinja2Instrumentor", ("jinja2",)),
+    "openai": ("openai_v2:OpenAIInstrumentor", ("openai",)),
+    "structlog": ("structlog:StructlogInstrumentor", ("structlog",)),
+}
+
+#: Entry-point name -> (``"module:Class"``, trigger modules).
+TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
+    name: (_CONTRIB + target, triggers) for name, (target, triggers) in _ROWS.items()
+}
+
+#: Instrumentors of the standard library itself, which every process has imported already.
+EAGER: frozenset[str] = frozenset({"asyncio", "exceptions", "logging", "system_metrics", "threading"})
+
+#: `instrument()` imports the user's handler, so everything else must be in place.
+LAST: frozenset[str] = frozenset({"aws-lambda"})
+
+#: Entry-point name -> modules that import the trigger on their way; while one is half imported, wait for it.
+AFTER: dict[str, tuple[str, ...]] = {
+    # The instrumentor asks for flask.cli, and goes without Flask's commands when it cannot have it.
+    "click": ("flask",),
+    # FastAPI must subclass the plain Starlette, as it does when everything is instrumented at start.
+    "starlette": ("fastapi",),
+    "tornado": ("tornado.web", "tornado.websocket"),
+}
+
+#: Entry-point name -> function of its trigger module whose first call is the moment.
+FIRST_CALL: dict[str, str] = {
+    # `instrument()` reads settings.MIDDLEWARE. The stock wsgi.py imports django.core.wsgi, hence the trigger,
+    # before it names the settings module: read then, Django would be configured with empty settings for good.
+    "django": "BaseHandler.load_middleware",
+}
+
+
+def watched_modules() -> set[str]:
+    """Every module whose import may be the moment of some instrumentor."""
+    names = {module for _, triggers in TABLE.values() for module in triggers}
+    names.update(module for modules in AFTER.values() for module in modules)
+    names.update(target.partition(":")[0] for target, _ in TABLE.values())
+    return names

@@ -1,0 +1,72 @@
+"""The end of the process: everything that exports is told at once, and together it gets one time budget."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import time
+
+from spanwell._guard import guard, logger, losses
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Exit:
+    """Runs `begin` of every part, then `finish(seconds left)` of every part, once; at most `timeout` s in all.
+
+    The parts work in their own threads: `begin` only wakes them, so that slow ones do not wait for each other.
+    """
+
+    def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._timeout = timeout
+        self._clock = clock
+        self._parts: list[tuple[Callable[[], None], Callable[[float], None]]] = []
+        self._done = False
+
+    def add(self, begin: Callable[[], None], finish: Callable[[float], None]) -> None:
+        """Add a part; `finish` gets the seconds that are left for it."""
+        self._parts.append((begin, finish))
+
+    def install(self) -> None:
+        """Run at the end of this process, and of multiprocessing children, which skip exit handlers."""
+        atexit.register(self.run)
+        if "multiprocessing.util" in sys.modules:
+            self.follow_multiprocessing()
+
+    def follow_multiprocessing(self) -> None:
+        """A forked multiprocessing child ends with os._exit after its own finalizers: be one of them."""
+        from multiprocessing import util
+
+        util.register_after_fork(self, Exit._in_child)
+
+    def _in_child(self) -> None:
+        from multiprocessing import util
+
+        util.Finalize(None, self.run, exitpriority=0)
+
+    def run(self) -> None:
+        """Shut everything down, within the budget."""
+        if self._done:
+            return
+        self._done = True
+        end = self._clock() + self._timeout
+        for begin, _ in self._parts:
+            with guard("shutdown"):
+                begin()
+        for _, finish in self._parts:
+            with guard("shutdown"):
+                finish(max(0.0, end - self._clock()))
+        _say()
+
+
+def _say() -> None:
+    lost = losses.total("spans")
+    if lost:
+        logger.info("spanwell: %d spans were lost in this process: %s", lost, describe(losses.snapshot()))
+
+
+def describe(counts: dict[tuple[str, str], int]) -> str:
+    """Lost telemetry as text: ``12 spans (queue full), 3 spans (exit (otlp))``."""
+    return ", ".join(f"{number} {signal} ({reason})" for (signal, reason), number in sorted(counts.items()))

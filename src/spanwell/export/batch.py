@@ -1,0 +1,232 @@
+"""Batching: ended spans wait in a bounded queue, one worker thread exports them, exit is bounded.
+
+Upstream's BatchSpanProcessor ignores the timeout of `force_flush`, joins its worker for up to 30 s at shutdown
+and does not tell how much it dropped (RATIONALE.md, "Our own batch processor").
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from logging import getLogger
+
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+from spanwell._guard import failed, losses, warn_once
+from spanwell.export.breaker import Breaker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opentelemetry.context import Context
+
+    from spanwell.export.guarded import GuardedExporter
+
+logger = getLogger("spanwell")
+
+
+class BatchProcessor(SpanProcessor):
+    """Hands sampled spans to `exporter` in batches, from its own thread, started by the first span.
+
+    `max_queue` bounds what waits (beyond it the oldest span goes, counted), `max_batch` one export, `delay`
+    is the pause between exports and `flush_timeout` the default of `force_flush`, both in seconds.
+    """
+
+    def __init__(
+        self,
+        exporter: GuardedExporter,
+        *,
+        max_queue: int = 2048,
+        max_batch: int = 512,
+        delay: float = 5.0,
+        flush_timeout: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._exporter = exporter
+        self._max_queue = max_queue
+        self._max_batch = min(max_batch, max_queue)
+        self._delay = delay
+        self._flush_timeout = flush_timeout
+        self._clock = clock
+        self._breaker = Breaker()
+        self._queue: deque[ReadableSpan] = deque()
+        self._closed = False
+        self._reset()
+        if hasattr(os, "register_at_fork"):
+            after_fork = weakref.WeakMethod(self._after_fork)
+            os.register_at_fork(after_in_child=lambda: (method := after_fork()) and method())
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._flushes: list[_Flush] = []
+        self._worker: threading.Thread | None = None
+        self._in_flight = 0
+        self._abandoned = False
+
+    def _after_fork(self) -> None:
+        """In the child: what waits belongs to the parent, and so does the worker thread."""
+        self._queue.clear()
+        self._reset()
+
+    # --- the application's threads ----------------------------------------------------------------------------
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Nothing: a span counts when it has ended."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue `span` if it is sampled. Never blocks and never raises."""
+        context = span.context
+        if context is None or not context.trace_flags & 1:
+            return
+        queue = self._queue
+        if self._closed:
+            losses.add("spans", "ended after shutdown", 1)
+            return
+        if len(queue) >= self._max_queue:
+            self._drop_oldest()
+        queue.append(span)
+        if self._worker is None:
+            self._start()
+        elif len(queue) >= self._max_batch and not self._wake.is_set():
+            self._wake.set()
+
+    def _drop_oldest(self) -> None:
+        try:
+            self._queue.popleft()
+        except IndexError:
+            return
+        losses.add("spans", "queue full", 1)
+        warn_once(
+            f"queue:{self._exporter.name}",
+            "spanwell: the queue to exporter %s is full (%d spans); the oldest are dropped and counted"
+            " (OTEL_BSP_MAX_QUEUE_SIZE)",
+            self._exporter.name,
+            self._max_queue,
+        )
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._worker is not None:
+                return
+            worker = threading.Thread(target=self._run, name=f"spanwell-{self._exporter.name}", daemon=True)
+            try:
+                worker.start()
+            except RuntimeError:  # the interpreter is shutting down: `finish` counts what waits
+                return
+            self._worker = worker
+
+    def force_flush(self, timeout_millis: int | None = None) -> bool:
+        """Export what waits now; True if all of it arrived within `timeout_millis` (default: flush_timeout)."""
+        timeout = self._flush_timeout if timeout_millis is None else timeout_millis / 1000
+        if self._worker is None or self._closed:
+            return not self._queue
+        flush = _Flush()
+        with self._lock:
+            self._flushes.append(flush)
+        self._wake.set()
+        return flush.done.wait(timeout) and flush.arrived
+
+    def begin_shutdown(self) -> None:
+        """Take no more spans and let the worker export what waits, one attempt a batch."""
+        if self._closed:
+            return
+        self._closed = True
+        self._exporter.last_attempt()
+        self._wake.set()
+
+    def finish(self, timeout: float) -> None:
+        """Wait up to `timeout` seconds for the worker, then let go; what did not arrive is counted."""
+        self.begin_shutdown()
+        worker = self._worker
+        if worker is not None and worker is not threading.current_thread():
+            worker.join(max(0.0, timeout))
+        self._abandoned = True
+        left = len(self._queue) + self._in_flight
+        self._queue.clear()
+        if left:
+            self._exporter.lost(left, "exit")
+        self._exporter.shutdown()
+
+    def shutdown(self) -> None:
+        """`finish` with `flush_timeout`, for a provider that is shut down by hand."""
+        self.finish(self._flush_timeout)
+
+    # --- the worker thread ------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._wake.wait(self._delay)
+            self._wake.clear()
+            self._turn()
+        self._turn()
+
+    def _turn(self) -> None:
+        with self._lock:
+            flushes, self._flushes = self._flushes, []
+        arrived = False
+        try:
+            arrived = self._drain()
+        except Exception as error:
+            failed(f"export to {self._exporter.name}", error)
+        for flush in flushes:
+            flush.arrived = arrived
+            flush.done.set()
+
+    def _drain(self) -> bool:
+        """Export batch after batch while the destination takes them; True if nothing is left and all arrived."""
+        arrived = True
+        for _ in range(1 + len(self._queue) // self._max_batch):
+            if not self._queue:
+                break
+            if not self._breaker.allows(self._clock()) and not self._closed:
+                return False
+            arrived = self._export() and arrived
+            if self._abandoned:
+                return False
+        return arrived
+
+    def _export(self) -> bool:
+        batch = self._take()
+        self._in_flight = len(batch)
+        arrived = self._exporter.deliver(batch, len(batch))
+        if self._abandoned:  # counted by `finish` already
+            return False
+        self._in_flight = 0
+        if arrived:
+            self._breaker.succeeded()
+        else:
+            self._breaker.failed(self._clock())
+            if self._closed:
+                self._give_up()
+        return arrived
+
+    def _give_up(self) -> None:
+        """At exit one failed attempt is enough: the rest would fail the same way."""
+        left = len(self._queue)
+        self._queue.clear()
+        if left:
+            self._exporter.lost(left, "exit")
+
+    def _take(self) -> list[ReadableSpan]:
+        batch: list[ReadableSpan] = []
+        try:
+            while len(batch) < self._max_batch:
+                batch.append(self._queue.popleft())
+        except IndexError:
+            pass
+        return batch
+
+
+class _Flush:
+    """One waiting `force_flush`."""
+
+    __slots__ = ("arrived", "done")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.arrived = False

@@ -1,0 +1,198 @@
+"""`spanwell run`: the SDK is set up when it is first needed, not before.
+
+The import hook reports modules here. The OpenTelemetry API modules get their providers bound late: the first
+get_tracer, get_meter or get_logger sets everything up. An instrumented library's import applies its instrumentor,
+whose get_tracer does the same.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+from spanwell._guard import failed, guard
+from spanwell.lazy import Instrumentors
+from spanwell.legs import after_instrumentors, choose_semantic_conventions
+from spanwell.settings import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# How long a thread waits for another thread's set-up. It may hold an import lock that the set-up needs, so it
+# must not wait for ever: after this it gets the API's proxies, which find the real providers by themselves.
+_PATIENCE = 5.0
+
+
+class Late:
+    """The set-up that waits, once a process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        choose_semantic_conventions(settings)
+        self.instrumentors = Instrumentors(
+            lazy=settings.lazy_instrumentation,
+            disabled=settings.disabled_instrumentations,
+            after=after_instrumentors(settings),
+        )
+        self.instrumentors.add_known()
+        self._done = False
+        self._reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        # A fork in the middle of another thread's set-up: in the child nobody finishes it, so it starts again.
+        self._lock = threading.RLock()
+        self._busy = False
+
+    def ensure(self, provider: Any = None) -> None:
+        """Set the SDK up unless that was done or is being done by this thread; never raises.
+
+        With `provider` the application was first with a TracerProvider of its own, and ours join it.
+        """
+        if self._done or sys.is_finalizing():
+            return
+        if not self._lock.acquire(timeout=_PATIENCE):
+            return
+        try:
+            if self._done or self._busy:
+                return
+            self._busy = True
+            self._set_up(provider)
+            self._done = True
+        finally:
+            self._busy = False
+            self._lock.release()
+        # Without the lock: these import modules of all kinds.
+        with guard("instrumentors"):
+            self.instrumentors.add_entry_points()
+        with guard("the start-up summary"):
+            _summary(self)
+
+    def _set_up(self, provider: Any) -> None:
+        try:
+            from spanwell.configurator import set_up
+
+            set_up(self.settings, provider=provider)
+        except Exception as error:
+            failed("setting up the SDK", error)
+
+    def provider_was_set(self, provider: Any) -> None:
+        """The application called set_tracer_provider."""
+        if not (self._done or self._busy):
+            self.ensure(provider)
+
+
+_late: Late | None = None
+_late_lock = threading.RLock()
+
+
+def get() -> Late:
+    """The one Late of this process."""
+    global _late
+    with _late_lock:
+        if _late is None:
+            _late = Late(Settings.from_env(os.environ))
+        return _late
+
+
+def everything() -> None:
+    """SPANWELL_LAZY_INSTRUMENTATION=false: set up and instrument now, as opentelemetry-instrument would."""
+    with guard("start"):
+        get().ensure()
+
+
+def importing(name: str) -> None:
+    """The import hook: the code of module `name` is about to run."""
+    if name == "opentelemetry.propagate":
+        _hide_propagators()
+    else:
+        with guard(f"the import of {name}"):
+            get().instrumentors.importing(name)
+
+
+def imported(name: str) -> None:
+    """The import hook: module `name` has been imported."""
+    with guard(f"the import of {name}"):
+        special = _SPECIAL.get(name)
+        if special is not None:
+            special(sys.modules[name])
+        else:
+            get().instrumentors.imported(name)
+
+
+# --- the API's modules --------------------------------------------------------------------------------------------
+
+
+def _trace(module: Any) -> None:
+    from spanwell import _otel
+
+    if os.environ.get("OTEL_PYTHON_TRACER_PROVIDER"):
+        return  # the user named a provider
+    late = get()
+    _otel.bind_late(module, "get_tracer_provider", "_TRACER_PROVIDER", late.ensure)
+    _otel.watch_setter(module, "set_tracer_provider", late.provider_was_set)
+
+
+def _metrics(module: Any) -> None:
+    from spanwell import _otel
+
+    late = get()
+    if os.environ.get("OTEL_PYTHON_METER_PROVIDER") or late.settings.metrics_exporter == ("none",):
+        return
+    _otel.bind_late(module, "get_meter_provider", "_METER_PROVIDER", late.ensure)
+
+
+def _logs(module: Any) -> None:
+    from spanwell import _otel
+
+    late = get()
+    if os.environ.get("OTEL_PYTHON_LOGGER_PROVIDER") or late.settings.logs_exporter == ("none",):
+        return
+    _otel.bind_late(module, "get_logger_provider", "_LOGGER_PROVIDER", late.ensure)
+
+
+_hidden: list[str] = []
+
+
+def _hide_propagators() -> None:
+    """opentelemetry.propagate raises into the application for a name it does not know, and scans entry points.
+
+    It reads the variable while it is imported and never again; spanwell sets the propagators itself.
+    """
+    value = os.environ.pop("OTEL_PROPAGATORS", None)
+    if value is not None:
+        _hidden.append(value)
+
+
+def _propagate(module: Any) -> None:
+    if _hidden:
+        os.environ["OTEL_PROPAGATORS"] = _hidden.pop()
+    from spanwell.propagators import set_propagators
+
+    set_propagators(get().settings)
+
+
+def _multiprocessing(module: Any) -> None:
+    configurator = sys.modules.get("spanwell.configurator")
+    if configurator is not None and configurator.current is not None:
+        configurator.current.exit.follow_multiprocessing()
+
+
+_SPECIAL = {
+    "opentelemetry.trace": _trace,
+    "opentelemetry.metrics._internal": _metrics,
+    "opentelemetry._logs._internal": _logs,
+    "opentelemetry.propagate": _propagate,
+    "multiprocessing.util": _multiprocessing,
+}
+
+
+def _summary(late: Late) -> None:
+    from spanwell import configurator
+    from spanwell.summary import log_summary
+
+    if configurator.current is not None:
+        log_summary(configurator.current, late.instrumentors)

@@ -1,0 +1,208 @@
+"""Deferred instrumentation: an instrumentor is applied when its library has been imported.
+
+The rules and the moments stand in `_triggers.py`; this module keeps them. Nothing here holds a lock while an
+instrumentor runs: it imports modules, and the importing thread may hold import locks already.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from spanwell import _otel
+from spanwell._guard import failed, strict, warn_once
+from spanwell._triggers import AFTER, FIRST_CALL, LAST, TABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    Load = Callable[[], Any]
+
+
+class Instrumentors:
+    """The instrumentors of this process and what became of each.
+
+    With `lazy` false everything is applied when it is added. `disabled` are the names of
+    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS; `after` maps a name to what is called once that instrumentor is active.
+    `states` maps a name to ``deferred``, ``active``, ``disabled`` or a reason.
+    """
+
+    def __init__(
+        self,
+        *,
+        lazy: bool = True,
+        disabled: Iterable[str] = (),
+        after: Mapping[str, Callable[[], None]] | None = None,
+    ) -> None:
+        self._lazy = lazy
+        self._disabled = frozenset(disabled)
+        self._after = dict(after or {})
+        self._waiting: dict[str, Load] = {}
+        self._last: list[tuple[str, Load]] = []
+        self.states: dict[str, str] = {}
+
+    # --- where an instrumentor comes from ---------------------------------------------------------------------
+
+    def add_known(self) -> None:
+        """Defer everything in the table, installed or not: whether it is shows when its library is imported."""
+        for name, (target, _) in TABLE.items():
+            if self._lazy and not self._is_disabled(name):
+                self._waiting[name] = _by_target(target)
+
+    def add(self, entry: Any, *, skip_known: bool = False, check: bool = False) -> None:
+        """Take an `opentelemetry_instrumentor` entry point: defer, keep for last or apply it now.
+
+        With `skip_known` the table's own are left out (they wait already); with `check` the library's version
+        is checked first, which opentelemetry-instrument has done by itself.
+        """
+        name, load = entry.name, entry.load
+        if self._is_disabled(name):
+            self.states[name] = "disabled"
+        elif self._lazy and TABLE.get(name, ("",))[0] == entry.value:
+            if not skip_known:
+                self._defer(name, load)
+        elif name in LAST:
+            self._last.append((name, load))
+        elif not check or self._fits(name, entry):
+            self.apply(name, load)
+
+    def add_entry_points(self) -> None:
+        """Take what is installed and not in the table, as `spanwell run` does at the SDK's set-up."""
+        for entry in _otel.instrumentor_entry_points():
+            self.add(entry, skip_known=True, check=True)
+        self.finish()
+
+    def finish(self) -> None:
+        """Apply what has to come after everything else."""
+        last, self._last = self._last, []
+        for name, load in last:
+            self.apply(name, load)
+
+    def _is_disabled(self, name: str) -> bool:
+        return name in self._disabled or "*" in self._disabled
+
+    def _fits(self, name: str, entry: Any) -> bool:
+        try:
+            conflict = _otel.entry_point_conflict(entry)
+        except Exception as error:
+            failed(f"the version check of instrumentor {name}", error)
+            return False
+        if conflict is not None:
+            self._conflict(name, conflict)
+        return conflict is None
+
+    # --- the moment -----------------------------------------------------------------------------------------------
+
+    def _defer(self, name: str, load: Load) -> None:
+        self._waiting[name] = load
+        self.states[name] = "deferred"
+        if any(_is_imported(trigger) for trigger in TABLE[name][1]):
+            self._try(name)
+
+    @property
+    def deferred(self) -> int:
+        """How many wait for their library."""
+        return len(self._waiting)
+
+    def importing(self, module: str) -> None:
+        """The code of `module` is about to run."""
+
+    def imported(self, module: str) -> None:
+        """`module` has been imported: apply the instrumentors that waited for it."""
+        for name in list(self._waiting):
+            target, triggers = TABLE[name]
+            if module in triggers or module in AFTER.get(name, ()) or target.startswith(module + ":"):
+                self._try(name, module)
+
+    def _try(self, name: str, finished: str = "") -> None:
+        target, triggers = TABLE[name]
+        trigger = next((each for each in triggers if each in sys.modules), None)
+        if trigger is None:
+            return
+        needed = (target.partition(":")[0], *triggers, *AFTER.get(name, ()))
+        if any(module != finished and _is_importing(module) for module in needed):
+            return  # one of them reports again when it is whole
+        load = self._waiting.pop(name, None)
+        if load is None:  # another thread was first
+            return
+        _bind(trigger)
+        if name in FIRST_CALL:
+            self._at_first_call(name, load, trigger, FIRST_CALL[name])
+        else:
+            self.apply(name, load)
+
+    def _at_first_call(self, name: str, load: Load, trigger: str, path: str) -> None:
+        """Apply the instrumentor when the function `path` of module `trigger` is called first."""
+        *owners, attribute = path.split(".")
+        owner: Any = sys.modules[trigger]
+        for each in owners:
+            owner = getattr(owner, each, None)
+        original = getattr(owner, attribute, None)
+        if original is None:
+            self.apply(name, load)
+            return
+        pending = [load]
+
+        def first(*args: Any, **kwargs: Any) -> Any:
+            if pending:
+                wanted = pending.pop()
+                setattr(owner, attribute, original)
+                self.apply(name, wanted)
+            return getattr(owner, attribute).__get__(*_binding(args))(*args[1:], **kwargs)
+
+        setattr(owner, attribute, first)
+
+    def apply(self, name: str, load: Load) -> None:
+        """Load the instrumentor and call `instrument()`. What goes wrong is reported once and stays here."""
+        try:
+            self.states[name] = "active"
+            instrumentor = load()()
+            if not instrumentor.is_instrumented_by_opentelemetry:
+                conflict = _otel.dependency_conflict(instrumentor)
+                if conflict is not None:
+                    self._conflict(name, conflict)
+                    return
+                instrumentor.instrument(skip_dep_check=True)
+            follow = self._after.get(name)
+            if follow is not None:
+                follow()
+        except ModuleNotFoundError as error:
+            # The instrumentor's package, or the library it is for, is not there.
+            self.states[name] = f"not installed ({error.name})"
+        except Exception as error:
+            self.states[name] = f"failed: {type(error).__name__}: {error}"
+            if strict:
+                raise
+            failed(f"instrumentor {name}", error)
+
+    def _conflict(self, name: str, conflict: _otel.Conflict) -> None:
+        self.states[name] = "library not installed" if conflict.missing else f"conflict: {conflict.text}"
+        if not conflict.missing:
+            warn_once(f"conflict:{name}", "spanwell: %s is not instrumented: %s", name, conflict.text)
+
+
+def _by_target(target: str) -> Load:
+    module, _, attribute = target.partition(":")
+    return lambda: getattr(import_module(module), attribute)
+
+
+def _is_imported(name: str) -> bool:
+    return name in sys.modules and not _is_importing(name)
+
+
+def _is_importing(name: str) -> bool:
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
+
+
+def _bind(name: str) -> None:
+    """The import system binds a submodule on its parent only after this moment, `import a.b` relies on it."""
+    parent, _, child = name.rpartition(".")
+    if parent in sys.modules:
+        setattr(sys.modules[parent], child, sys.modules[name])
+
+
+def _binding(args: tuple[Any, ...]) -> tuple[Any, type]:
+    return args[0], type(args[0])

@@ -1,0 +1,29 @@
+"""What spanwell adds to the instrumentors: before the first of them, and once one is active."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spanwell.settings import Settings
+
+
+def after_instrumentors(settings: Settings) -> dict[str, Callable[[], None]]:
+    """Instrumentor name -> what to do next: with botocore comes the context in SQS messages."""
+
+    def messages() -> None:
+        if settings.sqs_context or settings.sqs_process_spans:
+            from spanwell.propagation import botocore_hooks
+
+            botocore_hooks.install(send=settings.sqs_context, process=settings.sqs_process_spans)
+
+    return {"botocore": messages, "aiobotocore": messages}
+
+
+def choose_semantic_conventions(settings: Settings) -> None:
+    """The stable conventions, unless the user chose. Instrumentors read the variable at the first `instrument`."""
+    if not settings.chosen(type(settings).semconv_opt_in):
+        os.environ[type(settings).semconv_opt_in.variable] = settings.semconv_opt_in
