@@ -64,8 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = ", ".join(f"{section.name} ({section.letter})" for section in SECTIONS)
-    parser.add_argument("--only", type=_names, default=(), metavar="a,b", help=f"sections or letters: {names}")
+    names = ", ".join(f"{section.name} ({section.letters})" for section in SECTIONS)
+    about = f"sections, or letters (d is memory): {names}"
+    parser.add_argument("--only", type=_names, default=(), metavar="a,b", help=about)
     parser.add_argument("--contenders", type=_names, default=(), metavar="bare,run", help="only these rows")
     parser.add_argument("--quick", action="store_true", help="a smoke run: two repeats, short loops")
     parser.add_argument("--repeats", type=int, default=0, help="rounds to measure (default 11)")
@@ -89,11 +90,11 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _chosen(only: tuple[str, ...]) -> list[Section]:
-    known = {name for section in SECTIONS for name in (section.name, section.letter)}
+    known = {name for section in SECTIONS for name in (section.name, *section.letters)}
     unknown = sorted(set(only) - known)
     if unknown:
         raise SystemExit(f"no such section: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    return [section for section in SECTIONS if not only or section.name in only or section.letter in only]
+    return [section for section in SECTIONS if not only or {section.name, *section.letters} & set(only)]
 
 
 def _environments(

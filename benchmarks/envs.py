@@ -75,7 +75,7 @@ def build(name: str, python: str, *, rebuild: bool = False) -> Environment:
     Raises `BuildError`.
     """
     prefix = CACHE / f"bench-{name}"
-    constraints = [] if name == "bare" else _application_pins(python, rebuild=rebuild)
+    constraints = [] if name == "bare" else _application_pins(python)
     stamp = _stamp(name, python, constraints)
     marker = prefix / "bench.json"
     if rebuild or not marker.exists() or json.loads(marker.read_text()) != stamp:
@@ -85,12 +85,9 @@ def build(name: str, python: str, *, rebuild: bool = False) -> Environment:
     return Environment(name, prefix, _packages(prefix))
 
 
-def _application_pins(python: str, *, rebuild: bool) -> list[str]:
+def _application_pins(python: str) -> list[str]:
     """The application's own packages have the same versions everywhere."""
-    marker = CACHE / "bench-bare" / "bench.json"
-    if not marker.exists():
-        build("bare", python, rebuild=rebuild)
-    return [f"{name}=={version}" for name, version in sorted(_packages(CACHE / "bench-bare").items())]
+    return [f"{name}=={version}" for name, version in sorted(build("bare", python).packages.items())]
 
 
 def _stamp(name: str, python: str, constraints: list[str]) -> dict[str, object]:

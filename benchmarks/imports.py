@@ -1,13 +1,17 @@
 """What start-up imports with spanwell: `python -m benchmarks.imports CASE [--launcher L] [--top N]`.
 
 CASE is a section of start-up (`pass`, `import`, `first`, `handler`) or a file. Runs the command with
-`-X importtime` under `spanwell run` (or `--launcher instrument`) and prints the modules that cost most by
-themselves and in all, those first that bare Python does not import for the same case.
+`-X importtime` under `spanwell run` (or `--launcher instrument`) and prints the modules that cost most, by
+themselves and in all, of those that bare Python does not import for the same case. `--calls` prints what cProfile
+says of the functions instead, for what start-up does besides importing.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import pstats
+import re
 import subprocess
 import sys
 import tempfile
@@ -66,11 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("case")
     parser.add_argument("--launcher", default="run", choices=sorted(contenders.ALL), help="how it is started")
     parser.add_argument("--top", type=int, default=25)
+    parser.add_argument("--calls", action="store_true", help="profile the functions of a case that is a file")
     options = parser.parse_args(arguments)
     command = COMMANDS.get(options.case, (options.case,))
+    if options.calls:
+        return _calls(options.launcher, command, options.top)
     with Stubs() as stubs, tempfile.TemporaryDirectory() as home:
-        base = {item.name for item in parse(_errors("bare", command, stubs, Path(home))[1])}
-        code, errors = _errors(options.launcher, command, stubs, Path(home))
+        timed = ("-X", "importtime", *command)
+        bare = _run("bare", timed, stubs, Path(home))
+        seen = _run(options.launcher, timed, stubs, Path(home))
+    base = {item.name for item in parse(bare.stderr)}
+    code, errors = seen.returncode, seen.stderr
     imports = parse(errors)
     extra = [item for item in imports if item.name not in base]
     if code:
@@ -84,19 +94,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _errors(key: str, command: tuple[str, ...], stubs: Stubs, home: Path) -> tuple[int, str]:
+def _calls(key: str, command: tuple[str, ...], top: int) -> int:
+    with Stubs() as stubs, tempfile.TemporaryDirectory() as home:
+        profile = Path(home) / "profile"
+        done = _run(key, ("-m", "cProfile", "-o", str(profile), *command), stubs, Path(home))
+        if done.returncode:
+            sys.stderr.write(done.stderr)
+            return done.returncode
+        text = io.StringIO()
+        stats = pstats.Stats(str(profile), stream=text)
+    for order in ("tottime", "cumulative"):
+        stats.sort_stats(order).print_stats("/spanwell/|/opentelemetry/|importlib/metadata", top)
+    print(re.sub(r"/\S*/(site-packages|lib/python[\d.]+)/", "", text.getvalue()))
+    return 0
+
+
+def _run(key: str, arguments: tuple[str, ...], stubs: Stubs, home: Path) -> subprocess.CompletedProcess[str]:
     contender = contenders.ALL[key]
     environment = envs.build(contender.environment, envs.default_python())
-    environ = contenders.environ(contender, environment, stubs.ports, home)
-    launcher = [str(environment.bin / contender.launcher[0]), *contender.launcher[1:]] if contender.launcher else []
-    done = subprocess.run(
-        [*launcher, str(environment.bin / "python"), "-X", "importtime", *command],
-        env=environ,
+    command = [*contender.launcher, "python", *arguments]
+    command[0] = str(environment.bin / command[0])
+    return subprocess.run(
+        command,
+        env=contenders.environ(contender, environment, stubs.ports, home),
         capture_output=True,
         text=True,
         timeout=60,
     )
-    return done.returncode, done.stderr
 
 
 def _print(title: str, rows: Sequence[tuple[str, int, int]]) -> None:

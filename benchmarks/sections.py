@@ -84,7 +84,14 @@ def _titles(keys: list[str]) -> dict[str, str]:
 
 
 def _start(
-    name: str, title: str, command: tuple[str, ...], keys: tuple[str, ...], *, share: float, traced: bool
+    name: str,
+    title: str,
+    command: tuple[str, ...],
+    keys: tuple[str, ...],
+    *,
+    share: float,
+    traced: bool,
+    letters: str = "a",
 ) -> Section:
     def measure(bench: Bench) -> Result:
         def job(key: str) -> Callable[[], Sample]:
@@ -99,7 +106,7 @@ def _start(
         rows = bench.rows(_titles(wanted), {key: job(key) for key in wanted}, share=share)
         return Result(name, title, START, rows, base="bare")
 
-    return Section(name, "a", keys, measure)
+    return Section(name, letters, keys, measure)
 
 
 def _request(bench: Bench) -> Result:
@@ -220,10 +227,10 @@ def _size(bench: Bench) -> Result:
 
 @dataclass(frozen=True)
 class Section:
-    """A measurement by name; `letter` groups sections, `keys` are the contenders it may have."""
+    """A measurement by name; `letters` group sections, `keys` are the contenders it may have."""
 
     name: str
-    letter: str
+    letters: str
     keys: tuple[str, ...]
     measure: Callable[[Bench], Result]
 
@@ -263,6 +270,7 @@ SECTIONS = (
         APP,
         share=0.2,
         traced=False,
+        letters="ad",
     ),
     _start(
         "first",
@@ -281,7 +289,7 @@ SECTIONS = (
         traced=True,
     ),
     Section("span", "b", tuple(PIPELINES), _span),
-    Section("request", "c", REQUEST, _request),
+    Section("request", "cd", REQUEST, _request),
     Section("size", "e", SIZE, _size),
     Section("exit", "f", EXIT, _exit),
 )

@@ -60,7 +60,8 @@ def markdown(result: Result) -> str:
     titles = ["", *_titles(result.columns)]
     lines = [_line(titles), _line(["---"] + ["---:"] * (len(titles) - 1))]
     lines += [_line([row.title, *_cells(result, row)]) for row in result.rows]
-    return "\n".join([f"## {result.title}", "", _note(result), "", *lines, ""])
+    note = _note(result)
+    return "\n".join([f"## {result.title}", "", *([note, ""] if note else []), *lines, ""])
 
 
 def _note(result: Result) -> str:

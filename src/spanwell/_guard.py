@@ -73,11 +73,15 @@ def failed(what: str, error: BaseException) -> None:
 
 
 class Losses:
-    """Counts of telemetry that did not arrive: (signal, reason) -> number. Bounded, thread-safe, fork-safe."""
+    """Counts of telemetry that did not arrive: (signal, reason) -> number. Bounded, thread-safe, fork-safe.
+
+    `said` is how many of them a log line has told already.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[tuple[str, str], int] = {}
+        self.said = 0
 
     def add(self, signal: str, reason: str, number: int) -> None:
         """Add `number` lost items of `signal` ("spans", "errors") for `reason`."""
@@ -91,6 +95,11 @@ class Losses:
         with self._lock:
             return sum(number for (kind, _), number in self._counts.items() if kind == signal)
 
+    def everything(self) -> int:
+        """How many items of all signals were lost, our own errors aside."""
+        with self._lock:
+            return sum(number for (kind, _), number in self._counts.items() if kind != "errors")
+
     def snapshot(self) -> dict[tuple[str, str], int]:
         """A copy of every count."""
         with self._lock:
@@ -100,6 +109,7 @@ class Losses:
         """Start again from nothing: after a fork the losses so far belong to the parent."""
         self._lock = threading.Lock()
         self._counts = {}
+        self.said = 0
 
 
 losses = Losses()

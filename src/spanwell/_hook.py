@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 class Hook:
     """A meta path finder that finds nothing itself: it wraps the loader of the modules it watches.
 
-    `before(name)` runs just before the module's code, `after(name)` just after it succeeded; both run in the
+    `before(module)` runs just before the module's code, `after(name)` just after it succeeded; both run in the
     importing thread and at most once a name. They must not raise: the import of the application is at stake.
     """
 
     def __init__(
         self,
         after: Callable[[str], None],
-        before: Callable[[str], None] | None = None,
+        before: Callable[[ModuleType], None] | None = None,
         names: Iterable[str] = (),
     ) -> None:
         self._after = after
@@ -77,10 +77,10 @@ class Hook:
                 return spec  # type: ignore[no-any-return]
         return None
 
-    def starting(self, name: str) -> None:
+    def starting(self, module: ModuleType) -> None:
         """The module's code is about to run."""
-        if self._before is not None and name in self._names:
-            self._before(name)
+        if self._before is not None and module.__name__ in self._names:
+            self._before(module)
 
     def finished(self, name: str) -> None:
         """The module's code ran to its end."""
@@ -106,6 +106,6 @@ class _Loader:
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
-        self._hook.starting(module.__name__)
+        self._hook.starting(module)
         self._loader.exec_module(module)
         self._hook.finished(module.__name__)

@@ -162,9 +162,77 @@ class Conflict:
 
 def dependency_conflict(instrumentor: Any) -> Conflict | None:
     """Why `instrumentor` does not fit the installed library, or None if it does."""
+    if _plainly_fits(instrumentor):
+        return None
     check = getattr(instrumentor, "_check_dependency_conflicts", None)
     conflict = check() if check is not None else None
     return Conflict(conflict) if conflict else None
+
+
+def _plainly_fits(instrumentor: Any) -> bool:
+    """Whether every requirement is plain and met; in any other case upstream, with packaging, has the word."""
+    from opentelemetry.util._importlib_metadata import PackageNotFoundError, version
+
+    from spanwell._versions import NotPlain, satisfies
+
+    requirements = instrumentor.instrumentation_dependencies()
+    try:
+        return all(satisfies(each, version) for each in requirements)
+    except (NotPlain, PackageNotFoundError):
+        return False
+
+
+def without_packaging(module: ModuleType) -> None:
+    """Let `opentelemetry.instrumentation.dependencies` be imported without packaging (12 ms of CPU).
+
+    Only that module's own import statement sees the stand-ins, through its own `__builtins__`: no other import,
+    in no thread, is touched.
+    """
+    import builtins
+
+    def own_import(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "packaging.requirements":
+            return _Packaging
+        return builtins.__import__(name, *args, **kwargs)
+
+    module.__dict__["__builtins__"] = {**vars(builtins), "__import__": own_import}
+
+
+class _Packaging:
+    """Stand-ins for the two names that the module takes from packaging.requirements."""
+
+    class Requirement:
+        pass
+
+    class InvalidRequirement(Exception):
+        pass
+
+
+def with_packaging_when_needed(module: Any) -> None:
+    """Give the module its builtins back, and packaging as soon as one of its checks is called."""
+    import builtins
+
+    module.__dict__["__builtins__"] = vars(builtins)
+    if getattr(module, "Requirement", None) is not _Packaging.Requirement:
+        return
+    for name in ("get_dependency_conflicts", "get_dist_dependency_conflicts"):
+        original = getattr(module, name, None)
+        if original is not None:
+            setattr(module, name, _with_packaging(module, original))
+
+
+def _with_packaging(module: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    from functools import wraps
+
+    @wraps(original)
+    def check(*args: Any, **kwargs: Any) -> Any:
+        from packaging import requirements
+
+        module.Requirement = requirements.Requirement
+        module.InvalidRequirement = requirements.InvalidRequirement
+        return original(*args, **kwargs)
+
+    return check
 
 
 def entry_point_conflict(entry: Any) -> Conflict | None:
@@ -222,3 +290,51 @@ def add_logging_handler(provider: Any) -> None:
     from opentelemetry.sdk._logs import LoggingHandler
 
     getLogger().addHandler(LoggingHandler(level=NOTSET, logger_provider=provider))
+
+
+# --- a provider that somebody else built (declarative configuration) -----------------------------------------------
+
+
+def without_exit_handler(provider: Any) -> None:
+    """Take the provider's own exit handler away: spanwell shuts it down within one budget, it would wait 30 s."""
+    import atexit
+
+    handler = getattr(provider, "_atexit_handler", None)
+    if handler is not None:
+        atexit.unregister(handler)
+        provider._atexit_handler = None
+
+
+def add_first(provider: Any, processor: Any) -> None:
+    """Add a span processor before the exporters' processors, so that they see what it wrote."""
+    provider.add_span_processor(processor)
+    multi = getattr(provider, "_active_span_processor", None)
+    processors = getattr(multi, "_span_processors", ())
+    if multi is not None and processors and processors[-1] is processor:
+        multi._span_processors = (processor, *processors[:-1])
+
+
+def shutdowns(provider: Any) -> Iterator[tuple[Callable[[], None], Callable[[float], None]]]:
+    """(begin, finish) for every part of `provider` that exports: end the retries, then shut down in time."""
+    for holder, name in (
+        ("_active_span_processor", "_span_processors"),
+        ("_multi_log_record_processor", "_log_record_processors"),
+    ):
+        for processor in getattr(getattr(provider, holder, None), name, ()):
+            exporter = getattr(getattr(processor, "_batch_processor", None), "_exporter", None)
+            yield _stopper(exporter), _batch_finisher(processor)
+    readers = getattr(getattr(provider, "_sdk_config", None), "metric_readers", ())
+    for reader in readers:
+        yield _stopper(getattr(reader, "_exporter", None)), _reader_finisher(reader)
+
+
+def _stopper(exporter: Any) -> Callable[[], None]:
+    return lambda: stop_retries(exporter)
+
+
+def _batch_finisher(processor: Any) -> Callable[[float], None]:
+    return lambda seconds: shut_down_batch(processor, seconds)
+
+
+def _reader_finisher(reader: Any) -> Callable[[float], None]:
+    return lambda seconds: reader.shutdown(timeout_millis=seconds * 1000)

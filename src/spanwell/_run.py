@@ -24,6 +24,7 @@ API_MODULES = (
     "opentelemetry.metrics._internal",
     "opentelemetry._logs._internal",
     "opentelemetry.propagate",
+    "opentelemetry.instrumentation.dependencies",
     "multiprocessing.util",
 )
 
@@ -45,9 +46,7 @@ def launch(arguments: Sequence[str]) -> NoReturn:
     if command[:1] == ["--"]:
         del command[0]
     if not command or command[0] in ("-h", "--help"):
-        sys.stderr.write(
-            f"{USAGE}\nRuns the command with tracing; see `spanwell doctor` for what that means.\n"
-        )
+        sys.stderr.write(f"{USAGE}\nRuns the command with tracing; see `spanwell doctor` for what that means.\n")
         sys.exit(0 if command else 2)
     environ = dict(os.environ)
     environ["PYTHONPATH"] = python_path(environ.get("PYTHONPATH"), boot_folder())
@@ -94,10 +93,10 @@ def start() -> None:
 
         late.imported(name)
 
-    def before(name: str) -> None:
+    def before(module: object) -> None:
         from spanwell import late
 
-        late.importing(name)
+        late.importing(module)
 
     names = {*watched_modules(), *API_MODULES}
     hook = Hook(after, before, names)

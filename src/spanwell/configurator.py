@@ -46,6 +46,11 @@ class Wiring:
         self.exporters: list[str] = []
         self.sampler = ""
 
+    def adopt(self, settings: Settings) -> None:
+        """Go on with `settings`, which hold more than those of the start."""
+        self.settings = settings
+        self.exit.timeout = settings.shutdown_timeout
+
 
 current: Wiring | None = None
 
@@ -98,22 +103,22 @@ def make_sampler(settings: Settings, wiring: Wiring) -> Sampler:
     """The chosen sampler, told apart from an undecided X-Ray header by a wrapper."""
     from spanwell.sampling.undecided import UndecidedSampler
 
-    inner = _inner_sampler(settings)
-    wiring.sampler = inner.get_description()
+    inner, wiring.sampler = _inner_sampler(settings)
     return UndecidedSampler(inner)
 
 
-def _inner_sampler(settings: Settings) -> Sampler:
+def _inner_sampler(settings: Settings) -> tuple[Sampler, str]:
     from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Sampler
 
     name, argument = settings.sampler, settings.sampler_arg
+    shown = f"{name}({argument})" if argument else name
     try:
         known = _otel.known_sampler(name.lower(), argument)
         if known is not None:
-            return known
+            return known, shown
         made = _otel.load_entry_point("opentelemetry_traces_sampler", name)(argument or None)
         if isinstance(made, Sampler):
-            return made
+            return made, shown
         raise TypeError(f"its factory gave a {type(made).__name__}, not a Sampler")
     except Exception as error:
         warn_once(
@@ -123,7 +128,7 @@ def _inner_sampler(settings: Settings) -> Sampler:
             argument,
             error,
         )
-        return DEFAULT_ON
+        return DEFAULT_ON, "parentbased_always_on"
 
 
 def make_id_generator(settings: Settings) -> IdGenerator:
@@ -146,6 +151,14 @@ def make_resource(settings: Settings, version: str) -> Resource:
     return build(settings, os.environ, version)
 
 
+def complete(resource: Resource | None, seconds: float) -> None:
+    """Wait up to `seconds` for the attributes that a metadata service is being asked for."""
+    from spanwell.enrich.late import LateResource
+
+    if isinstance(resource, LateResource):
+        resource.complete(seconds)
+
+
 def span_limits(settings: Settings) -> SpanLimits:
     """The limits as values: SpanLimits() itself raises on a bad variable."""
     attributes = settings.span_attribute_count_limit
@@ -160,9 +173,7 @@ def span_limits(settings: Settings) -> SpanLimits:
         max_event_attributes=settings.event_attribute_count_limit,
         max_link_attributes=settings.link_attribute_count_limit,
         max_attribute_length=unset if whole_length is None else whole_length,
-        max_span_attribute_length=(unset if whole_length is None else whole_length)
-        if length is None
-        else length,
+        max_span_attribute_length=(unset if whole_length is None else whole_length) if length is None else length,
     )
 
 
@@ -177,21 +188,28 @@ def add_processors(provider: Any, settings: Settings, wiring: Wiring) -> None:
     wiring.exit.add(lambda: None, lambda _seconds: provider.shutdown())
 
 
-def processors(settings: Settings, wiring: Wiring) -> Iterator[SpanProcessor]:
-    """Every span processor of ours, in order."""
+def enrichment() -> SpanProcessor:
+    """The one processor that writes on spans."""
     from spanwell.enrich.links import OtherParentLink
     from spanwell.enrich.processor import FusedProcessor
+
+    return FusedProcessor([OtherParentLink()])
+
+
+def processors(settings: Settings, wiring: Wiring) -> Iterator[SpanProcessor]:
+    """Every span processor of ours, in order."""
     from spanwell.export.batch import BatchProcessor
     from spanwell.export.guarded import GuardedExporter
 
-    yield FusedProcessor([OtherParentLink()])
+    yield enrichment()
     for name, build in exporters.trace_exporters(settings):
         batch = BatchProcessor(
-            GuardedExporter(name, build),
+            GuardedExporter(name, build, where=exporters.endpoint(name, settings)),
             max_queue=settings.bsp_max_queue_size,
             max_batch=settings.bsp_max_export_batch_size,
             delay=settings.bsp_schedule_delay / 1000,
             flush_timeout=settings.bsp_export_timeout / 1000,
+            ready=lambda: complete(wiring.resource, settings.resource_timeout),
         )
         wiring.exporters.append(name)
         wiring.exit.add(batch.begin_shutdown, batch.finish)

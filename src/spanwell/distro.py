@@ -59,9 +59,9 @@ def watch_imports(instrumentors: Instrumentors) -> None:
             else:
                 instrumentors.imported(name)
 
-    def importing(name: str) -> None:
-        with guard(f"the import of {name}"):
-            instrumentors.importing(name)
+    def importing(module: Any) -> None:
+        with guard(f"the import of {module.__name__}"):
+            instrumentors.importing(module.__name__)
 
     Hook(imported, importing, {*watched_modules(), "multiprocessing.util"}).install()
 

@@ -20,7 +20,7 @@ class Exit:
     """
 
     def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._timeout = timeout
+        self.timeout = timeout
         self._clock = clock
         self._parts: list[tuple[Callable[[], None], Callable[[float], None]]] = []
         self._done = False
@@ -51,7 +51,7 @@ class Exit:
         if self._done:
             return
         self._done = True
-        end = self._clock() + self._timeout
+        end = self._clock() + self.timeout
         for begin, _ in self._parts:
             with guard("shutdown"):
                 begin()
@@ -62,9 +62,8 @@ class Exit:
 
 
 def _say() -> None:
-    lost = losses.total("spans")
-    if lost:
-        logger.info("spanwell: %d spans were lost in this process: %s", lost, describe(losses.snapshot()))
+    if losses.everything() > losses.said:
+        logger.warning("spanwell: lost in this process: %s", describe(losses.snapshot()))
 
 
 def describe(counts: dict[tuple[str, str], int]) -> str:

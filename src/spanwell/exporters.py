@@ -30,12 +30,25 @@ def trace_exporters(settings: Settings) -> Iterator[tuple[str, Build]]:
 def _known(name: str, settings: Settings) -> Build | None:
     if name == "otlp":
         protocol = settings.traces_protocol or settings.protocol
-        return (lambda: _otlp_grpc()) if protocol == "grpc" else (lambda: _otlp_http(settings))
+        return _otlp_grpc if protocol == "grpc" else (lambda: _otlp_http(settings))
     if name == "console":
         return _console
     if name == "sqlite":
         return _sqlite
     return None
+
+
+def endpoint(name: str, settings: Settings) -> str:
+    """Where exporter `name` sends to, as far as the settings tell: a URL, a path or ""."""
+    if name == "sqlite":
+        return settings.sqlite_path
+    if name != "otlp":
+        return ""
+    if settings.traces_endpoint:
+        return settings.traces_endpoint
+    if (settings.traces_protocol or settings.protocol) == "grpc":
+        return settings.endpoint or "http://localhost:4317"
+    return (settings.endpoint or "http://localhost:4318").rstrip("/") + "/v1/traces"
 
 
 def _console() -> SpanExporter:
@@ -57,9 +70,7 @@ def _otlp_http(settings: Settings) -> SpanExporter:
     # Handed over as values, checked by Settings: upstream raises on a bad one, at the first export.
     timeout = settings.timeout if settings.traces_timeout is None else settings.traces_timeout
     compression = settings.traces_compression or settings.compression
-    return OTLPSpanExporter(
-        timeout=10.0 if timeout is None else timeout, compression=Compression(compression)
-    )
+    return OTLPSpanExporter(timeout=10.0 if timeout is None else timeout, compression=Compression(compression))
 
 
 def _otlp_grpc() -> SpanExporter:
@@ -75,10 +86,8 @@ def _otlp_grpc() -> SpanExporter:
 
 def _plugin(name: str) -> Build | None:
     """An exporter from another package, under its entry point."""
-    entry = _named(
-        _upstream_name(name, "http/protobuf"), "opentelemetry_traces_exporter", "OTEL_TRACES_EXPORTER"
-    )
-    return entry if entry is None else lambda: entry()
+    entry = _named(_upstream_name(name, "http/protobuf"), "opentelemetry_traces_exporter", "OTEL_TRACES_EXPORTER")
+    return entry  # type: ignore[no-any-return]
 
 
 def signal_exporters(names: tuple[str, ...], protocol: str, signal: str) -> dict[str, Any]:

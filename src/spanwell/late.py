@@ -104,12 +104,17 @@ def everything() -> None:
         get().ensure()
 
 
-def importing(name: str) -> None:
-    """The import hook: the code of module `name` is about to run."""
-    if name == "opentelemetry.propagate":
-        _hide_propagators()
-    else:
-        with guard(f"the import of {name}"):
+def importing(module: Any) -> None:
+    """The import hook: the code of `module` is about to run."""
+    name = module.__name__
+    with guard(f"the import of {name}"):
+        if name == "opentelemetry.propagate":
+            _hide_propagators()
+        elif name == "opentelemetry.instrumentation.dependencies":
+            from spanwell import _otel
+
+            _otel.without_packaging(module)
+        else:
             get().instrumentors.importing(name)
 
 
@@ -175,6 +180,12 @@ def _propagate(module: Any) -> None:
     set_propagators(get().settings)
 
 
+def _dependencies(module: Any) -> None:
+    from spanwell import _otel
+
+    _otel.with_packaging_when_needed(module)
+
+
 def _multiprocessing(module: Any) -> None:
     configurator = sys.modules.get("spanwell.configurator")
     if configurator is not None and configurator.current is not None:
@@ -186,6 +197,7 @@ _SPECIAL = {
     "opentelemetry.metrics._internal": _metrics,
     "opentelemetry._logs._internal": _logs,
     "opentelemetry.propagate": _propagate,
+    "opentelemetry.instrumentation.dependencies": _dependencies,
     "multiprocessing.util": _multiprocessing,
 }
 

@@ -11,7 +11,7 @@ from importlib import import_module
 
 from spanwell import _otel
 from spanwell._guard import failed, strict, warn_once
-from spanwell._triggers import AFTER, FIRST_CALL, LAST, TABLE
+from spanwell._triggers import AFTER, EAGER, FIRST_CALL, LAST, TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Instrumentors:
                 self._defer(name, load)
         elif name in LAST:
             self._last.append((name, load))
-        elif not check or self._fits(name, entry):
+        elif name in EAGER or not check or self._fits(name, entry):
             self.apply(name, load)
 
     def add_entry_points(self) -> None:

@@ -17,16 +17,45 @@ def set_propagators(settings: Settings) -> None:
     OTEL_PROPAGATORS itself would be read too late: `opentelemetry.propagate` builds its global when it is
     imported, before any distro is loaded (opentelemetry-python #4679).
     """
-    from opentelemetry.propagate import set_global_textmap
-    from opentelemetry.propagators.composite import CompositePropagator
-
     wanted = [name.lower() for name in settings.propagators]
     if "none" in wanted:
         wanted = []
     made = [propagator for name in dict.fromkeys(wanted) if (propagator := _make(name)) is not None]
-    set_global_textmap(CompositePropagator(made))
+    install(made)
     if "xray" in wanted or "spanwell_xray" in wanted:
         _answer_xray()
+
+
+def install(propagators: list[TextMapPropagator]) -> None:
+    """Make `propagators` the global one.
+
+    Upstream's composite of none extracts None instead of a context, and the next get_current fails in the
+    application; one that carries nothing stands in.
+    """
+    from opentelemetry.propagate import set_global_textmap
+    from opentelemetry.propagators.composite import CompositePropagator
+
+    set_global_textmap(CompositePropagator(propagators) if propagators else _nothing())
+
+
+def _nothing() -> TextMapPropagator:
+    from opentelemetry.context import Context
+    from opentelemetry.propagators.textmap import TextMapPropagator
+
+    class Nothing(TextMapPropagator):
+        """Carries no context at all: OTEL_PROPAGATORS=none."""
+
+        def extract(self, carrier: object, context: Context | None = None, getter: object = None) -> Context:
+            return Context() if context is None else context
+
+        def inject(self, carrier: object, context: Context | None = None, setter: object = None) -> None:
+            return None
+
+        @property
+        def fields(self) -> set[str]:
+            return set()
+
+    return Nothing()
 
 
 def _make(name: str) -> TextMapPropagator | None:

@@ -26,8 +26,9 @@ class LinkRecord(NamedTuple):
 class SpanRecord(NamedTuple):
     """One ended span. Ids are lower-case hexadecimal text, times are Unix nanoseconds.
 
-    `parent_id` is None for a root. `kind` is internal, server, client, producer or consumer; `status` is unset, ok
-    or error. `flags` are OTLP's: trace flags, 0x100 "remote is known", 0x200 "the parent is remote".
+    `parent_id` is None for a root. `kind` is internal, server, client, producer or consumer; `status` is
+    unset, ok or error. `flags` are OTLP's: trace flags, 0x100 "remote is known", 0x200 "the parent is
+    remote".
     """
 
     trace_id: str

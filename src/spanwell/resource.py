@@ -27,7 +27,9 @@ def build(settings: Settings, environ: Mapping[str, str], version: str) -> Resou
     """
     name, source = service_name(environ)
     if source not in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"):
-        logger.info("spanwell: service.name is %r (%s); set OTEL_SERVICE_NAME to choose", name, source or "no evidence")
+        logger.info(
+            "spanwell: service.name is %r (%s); set OTEL_SERVICE_NAME to choose", name, source or "no evidence"
+        )
     attributes = {"service.name": name, "telemetry.distro.name": "spanwell", "telemetry.distro.version": _version()}
     if version:
         attributes["telemetry.auto.version"] = version

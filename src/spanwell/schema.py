@@ -1,9 +1,10 @@
-"""The sqlite tables, once: written by the `sqlite` exporter, read by `spanwell traces` and everything after it.
+"""The sqlite tables, once: written by the `sqlite` exporter, read by `spanwell traces` and everything after
+it.
 
-A span is one row. Beside it the writer keeps two small tables up to date, so that listing traces never has to read
-spans: `trace` (one row a trace) and `trace_service` (one row a trace and service). Ids are lower-case hexadecimal
-text, times and durations are nanoseconds, attribute trees are JSON (`spanwell.values`). `span.id` only ever grows,
-also when rows go: a reader can remember how far it came.
+A span is one row. Beside it the writer keeps two small tables up to date, so that listing traces never has
+to read spans: `trace` (one row a trace) and `trace_service` (one row a trace and service). Ids are
+lower-case hexadecimal text, times and durations are nanoseconds, attribute trees are JSON
+(`spanwell.values`). `span.id` only ever grows, also when rows go: a reader can remember how far it came.
 
 The version stands in `PRAGMA user_version`; `MIGRATIONS` leads from any older one to `VERSION`.
 """
@@ -133,8 +134,8 @@ class SchemaError(Exception):
 def default_path(environ: Mapping[str, str]) -> str:
     """Where traces are kept unless SPANWELL_SQLITE_PATH names another file; touches nothing.
 
-    XDG_STATE_HOME, else ~/.local/state, else (no HOME, as in some containers) a folder of this user's own under
-    TMPDIR.
+    XDG_STATE_HOME, else ~/.local/state, else (no HOME, as in some containers) a folder of this user's own
+    under TMPDIR.
     """
     state = environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(state):  # the XDG specification: a relative path is to be ignored
@@ -163,16 +164,15 @@ def check(connection: Connection) -> int:
     """As `version`, and raises `SchemaError` for a version newer than this spanwell knows."""
     found = version(connection)
     if found > VERSION:
-        raise SchemaError(
-            f"it was written by a newer spanwell (tables version {found}, this one knows {VERSION})"
-        )
+        raise SchemaError(f"it was written by a newer spanwell (tables version {found}, this one knows {VERSION})")
     return found
 
 
 def migrate(connection: Connection) -> None:
     """Bring the tables to `VERSION` in one transaction; several processes may try at once.
 
-    `connection` is in autocommit mode (`isolation_level=None`). Raises `SchemaError` (see `check`) and sqlite3.Error.
+    `connection` is in autocommit mode (`isolation_level=None`). Raises `SchemaError` (see `check`) and
+    sqlite3.Error.
     """
     if check(connection) == VERSION:
         return
@@ -186,7 +186,9 @@ def migrate(connection: Connection) -> None:
 
 
 class transaction:  # noqa: N801 - used as a statement: `with transaction(connection):`
-    """One write transaction on a connection in autocommit mode: committed at the end, rolled back on any error."""
+    """One write transaction on a connection in autocommit mode: committed at the end, rolled back on any
+    error.
+    """
 
     __slots__ = ("_connection",)
 
@@ -201,7 +203,8 @@ class transaction:  # noqa: N801 - used as a statement: `with transaction(connec
             if kind is None:
                 self._connection.execute("COMMIT")
         finally:
-            # Some errors, such as a full disk, have rolled back already; a failing rollback must not hide the cause.
+            # Some errors, such as a full disk, have rolled back already; a failing rollback must not hide
+            # the cause.
             if self._connection.in_transaction:
                 with suppress(Exception):
                     self._connection.execute("ROLLBACK")
@@ -226,7 +229,8 @@ _UPSERT_TRACE = """INSERT INTO trace
                             ifnull(excluded.root_start_ns, root_start_ns))"""
 
 _UPSERT_SERVICE = """INSERT INTO trace_service (trace_id, service, spans, errors) VALUES (?, ?, ?, ?)
-    ON CONFLICT (trace_id, service) DO UPDATE SET spans = spans + excluded.spans, errors = errors + excluded.errors"""
+    ON CONFLICT (trace_id, service) DO UPDATE SET spans = spans + excluded.spans, errors = errors +
+    excluded.errors"""
 
 _UPSERT_RESOURCE = """INSERT INTO resource (id, service, body, seen_ns) VALUES (?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET seen_ns = max(seen_ns, excluded.seen_ns)"""
@@ -270,8 +274,8 @@ def insert(connection: Connection, rows: list[Row], resources: Mapping[str, tupl
 def delete_oldest(connection: Connection, spans: int) -> int:
     """Remove the oldest traces inside the caller's transaction, at most `spans` spans; return how many went.
 
-    Whole traces go, but for one that is larger than `spans` itself: it goes piece by piece, and until the last
-    piece its errors and services are still counted as they were.
+    Whole traces go, but for one that is larger than `spans` itself: it goes piece by piece, and until the
+    last piece its errors and services are still counted as they were.
     """
     removed = 0
     for trace_id, number in connection.execute(

@@ -378,6 +378,10 @@ class Settings:
                 break
         return cls(values, sources, tuple(problems))
 
+    def with_problem(self, problem: str) -> Settings:
+        """The same settings with one more line in `problems`."""
+        return Settings(self._values, self.sources, (*self.problems, problem))
+
     def source(self, row: Setting[Any]) -> str:
         """Where the value of `row` came from: ``default``, ``environment`` or the name of a layer."""
         return self.sources[row.attribute]

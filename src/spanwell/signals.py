@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 
 def set_up(settings: Settings, resource: Resource, exit: Exit) -> None:
     """Set the global MeterProvider and LoggerProvider for the exporters that `settings` names."""
-    _metrics(
-        exporters.signal_exporters(settings.metrics_exporter, settings.protocol, "metrics"), resource, exit
-    )
+    _metrics(exporters.signal_exporters(settings.metrics_exporter, settings.protocol, "metrics"), resource, exit)
     logs = exporters.signal_exporters(settings.logs_exporter, settings.protocol, "logs")
     _log_records(logs, resource, exit, handler=settings.logging_handler)
 
@@ -88,13 +86,9 @@ class GuardedMetricExporter(MetricExporter):
         self._guarded = GuardedExporter(name, lambda: exporter, "metrics")
         self._breaker = Breaker()
 
-    def export(
-        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
-    ) -> MetricExportResult:
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> MetricExportResult:
         """Export `metrics_data` once; nothing is kept, the next collection brings the sums again."""
-        number = sum(
-            len(scope.metrics) for each in metrics_data.resource_metrics for scope in each.scope_metrics
-        )
+        number = sum(len(scope.metrics) for each in metrics_data.resource_metrics for scope in each.scope_metrics)
         arrived = _attempt(self._guarded, self._breaker, metrics_data, number)
         return MetricExportResult.SUCCESS if arrived else MetricExportResult.FAILURE
 

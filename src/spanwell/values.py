@@ -13,8 +13,8 @@
 | deeper than 16 levels, or past 1,048,576 characters in one tree | `{"$cut": name of the type}` | that dict |
 | anything else | `str(value)` | text |
 
-Half a surrogate pair, which is no text, becomes `?`. Attribute names of a span stand at the top: they are kept
-as they are, `$` or not.
+Half a surrogate pair, which is no text, becomes `?`. Attribute names of a span stand at the top: they are
+kept as they are, `$` or not.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ MAX_DEPTH = 16
 
 _PLAIN = frozenset((str, bool, int, float, type(None)))
 _KEYS = frozenset((str,))
-_encode = json.JSONEncoder(
-    separators=(",", ":"), ensure_ascii=False, check_circular=False, allow_nan=False
-).encode
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False, allow_nan=False).encode
 
 
 def text(value: object) -> str:
@@ -70,6 +68,14 @@ def loads(encoded: str | None) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ValueError("not a JSON object")
     return {key: _revive(value) for key, value in tree.items()}
+
+
+def loads_list(encoded: str | None) -> list[dict[str, Any]]:
+    """Events or links: a list of objects whose `attributes` are as in `dumps`; empty for None."""
+    items: list[dict[str, Any]] = json.loads(encoded) if encoded else []
+    for item in items:
+        item["attributes"] = {key: _revive(value) for key, value in item["attributes"].items()}
+    return items
 
 
 def plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:

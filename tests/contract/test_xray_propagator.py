@@ -7,10 +7,10 @@ import logging
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.instrumentation.asgi import asgi_getter
 from opentelemetry.instrumentation.wsgi import wsgi_getter
 from opentelemetry.propagate import get_global_textmap, set_global_textmap
@@ -38,7 +38,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from spanwell import incoming
+from spanwell import _guard, incoming
 from spanwell.enrich.links import OtherParentLink
 from spanwell.enrich.processor import FusedProcessor
 from spanwell.ids import XRayIdGenerator
@@ -57,7 +57,8 @@ W3C = TraceContextTextMapPropagator
 
 
 @pytest.fixture(autouse=True)
-def _clean():
+def _clean(monkeypatch):
+    monkeypatch.setattr(_guard, "strict", True)
     before = get_global_textmap()
     incoming.forget_root()
     yield
@@ -170,6 +171,7 @@ carriers = st.dictionaries(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(carriers, st.booleans())
 def test_no_carrier_raises_or_changes_and_the_given_context_is_left_alone(carrier, prefer):
     copy, context = dict(carrier), Context({"a": 1})
@@ -183,6 +185,7 @@ def test_no_carrier_raises_or_changes_and_the_given_context_is_left_alone(carrie
     assert all(value.isascii() and value.isprintable() for value in out.values())
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.booleans())
 def test_a_span_survives_the_round_trip(trace_id, span_id, sampled):
     span = SpanContext(trace_id, span_id, False, TraceFlags(sampled))
@@ -290,7 +293,7 @@ def test_the_stock_sampler_keeps_an_undecided_trace():
 
 @pytest.mark.parametrize("flag", [0, 1])
 @pytest.mark.parametrize("sampler", [DEFAULT_ON, DEFAULT_OFF, ParentBasedTraceIdRatio(0.5)])
-@pytest.mark.parametrize("fields", [[R], [R, P]])
+@pytest.mark.parametrize("fields", [[R], [R, P], [R, P, "Lineage=a:1"]])
 def test_a_decision_that_was_made_is_respected(flag, sampler, fields):
     text = ";".join([*fields, f"Sampled={flag}"])
     root, child, exported = spans({"X-Amzn-Trace-Id": text}, UndecidedSampler(sampler))
@@ -312,6 +315,20 @@ def test_a_root_that_a_disabled_tracer_left_goes_stale():
 def test_one_request_does_not_give_its_root_to_the_next():
     XRayPropagator().extract({"X-Amzn-Trace-Id": R})
     assert spans({})[0].trace_id != TRACE
+
+
+def test_a_root_that_nobody_took_is_forgotten_when_a_parent_comes():
+    XRayPropagator().extract({"X-Amzn-Trace-Id": R})
+    XRayPropagator().extract({"X-Amzn-Trace-Id": TEXT})
+    assert take_root(lambda: 0.0) == 0
+
+
+def test_the_decision_on_a_root_is_not_one_on_other_traces():
+    context = XRayPropagator().extract({"X-Amzn-Trace-Id": f"{R};Sampled=0"})
+    tracer = provider(UndecidedSampler(DEFAULT_ON))[0].get_tracer("t")
+    first, second = (tracer.start_span("s", context).get_span_context() for _ in range(2))
+    assert (first.trace_id == TRACE, first.trace_flags.sampled) == (True, False)
+    assert (second.trace_id == TRACE, second.trace_flags.sampled) == (False, True)
 
 
 def test_a_local_span_in_the_context_keeps_its_trace_and_no_root_waits():
@@ -350,11 +367,10 @@ def test_two_traces_w3c_wins_and_the_span_links_to_the_other(order, prefer, rest
     made, exporter = provider(UndecidedSampler(DEFAULT_ON))
     context = composite(order, prefer_xray=prefer).extract(carrier, getter=get)
     tracer = made.get_tracer("t")
-    with (
-        tracer.start_as_current_span("root", context=context),
-        tracer.start_as_current_span("child", context=None),
-    ):
+    token = attach(context)
+    with tracer.start_as_current_span("root"), tracer.start_as_current_span("child"):
         pass
+    detach(token)
     child, root = exporter.get_finished_spans()
     assert (root.context.trace_id, root.parent.span_id) == (OTHER_TRACE, W3C_PARENT)
     assert root.context.trace_state.to_header() == "a=b"
@@ -385,6 +401,17 @@ def test_one_trace_two_parents(order, prefer, api_gateway, xray):
     exported = exporter.get_finished_spans()
     assert len(exported) == (flag if wins else 1)
     assert all(span.links == () for span in exported)
+
+
+@BOTH_ORDERS
+@pytest.mark.parametrize("flag", [0, 1])
+@pytest.mark.parametrize("rest", [P, f"{P};Sampled=?"])
+def test_one_parent_in_both_headers_has_the_decision_of_w3c(order, flag, rest):
+    carrier = {"X-Amzn-Trace-Id": f"{R};{rest}"}
+    carrier["traceparent"] = f"00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-0{flag}"
+    sampler = DEFAULT_OFF if flag else DEFAULT_ON
+    root, _, _ = spans(carrier, UndecidedSampler(sampler), composite(order))
+    assert (root.trace_id, root.trace_flags) == (TRACE, flag)
 
 
 @BOTH_ORDERS
@@ -461,8 +488,6 @@ def test_the_wrapper_keeps_a_tracestate_and_attributes():
 
 def test_the_wrapper_reads_the_current_context_when_none_is_given():
     def run():
-        from opentelemetry.context import attach
-
         attach(XRayPropagator().extract({"X-Amzn-Trace-Id": f"{R};{P}"}))
         return provider(UndecidedSampler(DEFAULT_OFF))[0].get_tracer("t").start_span("s")
 

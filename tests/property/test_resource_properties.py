@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanwell import _guard
-from spanwell.enrich.aws import AwsResourceDetector, ecs_attributes
+from spanwell.enrich.aws import AwsResourceDetector
 from spanwell.enrich.container import container_id, pod_mounts
+from spanwell.enrich.platforms import ecs_attributes
 from spanwell.enrich.service import default_service_name
 
 texts = st.text(max_size=200)

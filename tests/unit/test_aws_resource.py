@@ -19,10 +19,10 @@ from opentelemetry.semconv._incubating.attributes import (
     k8s_attributes,
     service_attributes,
 )
-from support import metadata_server as servers
 
 from spanwell.enrich.aws import AwsResourceDetector
 from spanwell.enrich.metadata import Budget, fetch
+from support import metadata_server as servers
 
 HANG_GATE = 2.0
 OWN = "7be92808767a667f35c8505cbf40d14e931ef6db5b0210329cf193b15ba9d605"
@@ -249,7 +249,7 @@ def test_eks_from_files_alone():
         f"{ACCOUNT}token": token(CLAIMS),
         f"{ACCOUNT}namespace": "shop",
         "/proc/self/cgroup": f"0::/kubepods.slice/cri-containerd-{OWN}.scope\n",
-        "/proc/self/mountinfo": f"1 2 259:1 /var/lib/kubelet/pods/{UID}/containers/web/0d /dev/termination-log rw - x x x",
+        "/proc/self/mountinfo": f"1 2 259:1 /pods/{UID}/containers/web/0d /dev/termination-log rw - x x x",
     }
     found = attributes(detector({"KUBERNETES_SERVICE_HOST": "10.100.0.1"}, files, budget=0))
     assert found == {
@@ -396,7 +396,7 @@ def test_a_bad_address_is_an_error_that_detection_survives(url):
 
 
 def test_a_host_name_is_never_resolved():
-    with pytest.raises(OSError, match="Name or service not known|nodename|non-numeric|not known"):
+    with pytest.raises(OSError, match=r"Name or service not known|nodename|non-numeric|not known"):
         fetch("GET", "http://metadata.example/", {}, 5)
 
 

@@ -80,10 +80,11 @@ def register(subparsers: Any) -> None:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 10_000:
-        raise ValueError("1 to 10000")
-    return number
+    from argparse import ArgumentTypeError
+
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:9]) <= 10_000:
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 to 10000")
+    return int(text)
 
 
 def run(args: Namespace, environ: Mapping[str, str], out: TextIO) -> int:
@@ -92,18 +93,14 @@ def run(args: Namespace, environ: Mapping[str, str], out: TextIO) -> int:
     if missing:
         sys.stderr.write(f"spanwell demo needs {', '.join(missing)}: pip install 'spanwell[demo]'\n")
         return 1
-    folder = Path(tempfile.mkdtemp(prefix="spanwell-demo-"))
-    started = time.monotonic()
-    result = Result(folder / "traces.db")
-    stage = _Stage(out, quiet=args.json)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="spanwell-demo-"))
+    except OSError as error:
+        sys.stderr.write(f"spanwell demo needs a folder for temporary files: {error}\n")
+        return 1
     children = Children(folder)
     try:
-        with signals_as_exit(), children:
-            result.orders = _play(children, folder, args.requests, environ, stage)
-            stage.say("stopping everything")
-        result.look()
-    except (ProcessError, OSError) as error:
-        result.problem = str(error)
+        result = _perform(args, children, folder, environ, out)
     except KeyboardInterrupt:
         shutil.rmtree(folder, ignore_errors=True)
         sys.stderr.write("\nspanwell demo: interrupted, everything is stopped\n")
@@ -111,7 +108,6 @@ def run(args: Namespace, environ: Mapping[str, str], out: TextIO) -> int:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    result.seconds = time.monotonic() - started
     if args.json:
         out.write(json.dumps(describe(result), indent=2) + "\n")
     if result.problem:
@@ -123,6 +119,22 @@ def run(args: Namespace, environ: Mapping[str, str], out: TextIO) -> int:
     if not args.json:
         show(result, environ, out)
     return 0
+
+
+def _perform(args: Namespace, children: Children, folder: Path, environ: Mapping[str, str], out: TextIO) -> Result:
+    """Run everything from start to stop and look at what is in the store."""
+    result = Result(folder / "traces.db")
+    stage = _Stage(out, quiet=args.json)
+    started = time.monotonic()
+    try:
+        with signals_as_exit(), children:
+            result.orders = _play(children, folder, args.requests, environ, stage)
+            stage.say("stopping everything")
+        result.look()
+    except Exception as error:  # whatever it is, the logs' ends tell more than a traceback
+        result.problem = str(error) if isinstance(error, ProcessError) else f"{type(error).__name__}: {error}"
+    result.seconds = time.monotonic() - started
+    return result
 
 
 def _installed(module: str) -> bool:

@@ -96,7 +96,7 @@ def show(result: Result, environ: Mapping[str, str], out: TextIO) -> None:
     """The list of traces, the tree of the whole one, and what to try next."""
     db = str(result.db)
     out.write("\n")
-    _command(["traces", "--db", db], environ, out)
+    _command(["traces", "--service", WEB, "--limit", "10", "--db", db], environ, out)
     out.write("\n")
     _command(["trace", result.trace_id, "--db", db], environ, out)
     out.write(

@@ -32,7 +32,7 @@ class FusedProcessor(SpanProcessor):
         for what, stage in self._starts:
             try:
                 stage(span, parent_context)
-            except Exception as error:  # noqa: PERF203 - one failing stage must not stop the others
+            except Exception as error:
                 _failed(what, error)
 
     def on_end(self, span: ReadableSpan) -> None:
@@ -40,7 +40,7 @@ class FusedProcessor(SpanProcessor):
         for what, stage in self._ends:
             try:
                 stage(span)
-            except Exception as error:  # noqa: PERF203 - one failing stage must not stop the others
+            except Exception as error:
                 _failed(what, error)
 
 

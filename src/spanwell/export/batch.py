@@ -33,7 +33,8 @@ class BatchProcessor(SpanProcessor):
     """Hands sampled spans to `exporter` in batches, from its own thread, started by the first span.
 
     `max_queue` bounds what waits (beyond it the oldest span goes, counted), `max_batch` one export, `delay`
-    is the pause between exports and `flush_timeout` the default of `force_flush`, both in seconds.
+    is the pause between exports and `flush_timeout` the default of `force_flush`, both in seconds. `ready` is
+    called by the worker before the first export and may wait for a short while, e.g. for the resource.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class BatchProcessor(SpanProcessor):
         max_batch: int = 512,
         delay: float = 5.0,
         flush_timeout: float = 30.0,
+        ready: Callable[[], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._exporter = exporter
@@ -51,6 +53,7 @@ class BatchProcessor(SpanProcessor):
         self._max_batch = min(max_batch, max_queue)
         self._delay = delay
         self._flush_timeout = flush_timeout
+        self._ready = ready
         self._clock = clock
         self._breaker = Breaker()
         self._queue: deque[ReadableSpan] = deque()
@@ -191,6 +194,9 @@ class BatchProcessor(SpanProcessor):
         return arrived
 
     def _export(self) -> bool:
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready()
         batch = self._take()
         self._in_flight = len(batch)
         arrived = self._exporter.deliver(batch, len(batch))

@@ -19,12 +19,14 @@ class GuardedExporter:
     """Exports through the exporter that `build` returns, calling `build` at the first export only.
 
     `name` is the exporter's name as the user wrote it, `signal` what it exports ("spans", "metrics", "log
-    records"). A batch that does not arrive is counted as lost and reported once, with the reason that the
-    exporter itself logged.
+    records"), `where` its endpoint or file, for the report. A batch that does not arrive is counted as lost and
+    reported once, with the reason that the exporter itself logged; an exporter with `counts_losses` does both
+    itself, so that it can be used alone.
     """
 
-    def __init__(self, name: str, build: Callable[[], Any], signal: str = "spans") -> None:
+    def __init__(self, name: str, build: Callable[[], Any], signal: str = "spans", where: str = "") -> None:
         self.name = name
+        self.where = where
         self.signal = signal
         self._build = build
         self._exporter: Any = None
@@ -40,7 +42,7 @@ class GuardedExporter:
             except Exception as error:
                 arrived, reason = False, f"{type(error).__name__}: {error}"
                 logger.debug("spanwell: export to %s failed", self.name, exc_info=error)
-        if not arrived:
+        if not arrived and not getattr(self._exporter, "counts_losses", False):
             self.lost(number, "export failed", reason)
         return arrived
 
@@ -60,15 +62,16 @@ class GuardedExporter:
     def lost(self, number: int, kind: str, reason: str = "not delivered before the process ended") -> None:
         """Count `number` items as lost; the first time, say so with `reason`."""
         losses.add(self.signal, f"{kind} ({self.name})", number)
-        warn_once(
+        if warn_once(
             f"lost:{self.signal}:{self.name}",
-            "spanwell: %d %s did not reach exporter %s: %s; further losses are counted, not logged"
-            " (see `spanwell doctor`)",
+            "spanwell: %d %s did not reach exporter %s: %s; further losses are counted and said at exit"
+            " (try `spanwell doctor`)",
             number,
             self.signal,
-            self.name,
-            reason,
-        )
+            self.name + (f" ({self.where})" if self.where else ""),
+            reason.rstrip("."),
+        ):
+            losses.said += number
 
     def last_attempt(self) -> None:
         """The process ends: from now on an export is tried once."""
@@ -82,6 +85,9 @@ class GuardedExporter:
         self._broken = self._broken or "shut down"
         if exporter is not None:
             try:
+                record = getattr(exporter, "record_losses", None)
+                if record is not None:
+                    record(losses.snapshot())
                 with quiet_exporters():
                     exporter.shutdown()
             except Exception as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from ..values import MAX_TREE, cut, dumps, text
+from spanwell.values import MAX_TREE, cut, dumps, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -77,8 +77,8 @@ class RowEncoder:
         )
 
     def _resource(self, resource: Resource) -> tuple[str, str, str]:
-        # By identity first: hashing a resource costs more than the rest of the row. The tuple keeps it alive, so
-        # that its id is not given to another.
+        # By identity first: hashing a resource costs more than the rest of the row. The tuple keeps it
+        # alive, so that its id is not given to another.
         known = self._resources.get(id(resource))
         if known is None:
             if len(self._resources) >= _MAX_RESOURCES:  # an application has one, rarely a few

@@ -1,9 +1,10 @@
 """Spans into one sqlite file: the embedded default, for development, `spanwell demo` and `spanwell traces`.
 
-Several processes may write to the file at once. It stays under `max_bytes` by removing the oldest traces; sqlite's
-write-ahead log beside it adds at most `LOG_CEILING` (32 MB) and one transaction (about 8 MB), and is normally under
-`LOG_LIMIT` (4 MB). When the file cannot be written, spans are lost, counted and reported once, and writing is tried
-again after a pause of 1 second that doubles up to 60. A corrupt file is renamed, never deleted.
+Several processes may write to the file at once. It stays under `max_bytes` by removing the oldest traces;
+sqlite's write-ahead log beside it adds at most `LOG_CEILING` (32 MB) and one transaction (about 8 MB), and
+is normally under `LOG_LIMIT` (4 MB). When the file cannot be written, spans are lost, counted and reported
+once, and writing is tried again after a pause of 1 second that doubles up to 60. A corrupt file is renamed,
+never deleted.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from .. import _guard, schema
-from ..schema import default_path
-from . import sqlite_file
-from .span_rows import RowEncoder
+from spanwell import _guard, schema
+from spanwell.export import sqlite_file
+from spanwell.export.span_rows import RowEncoder
+from spanwell.schema import default_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,8 +45,9 @@ _FIRST_PAUSE, _LAST_PAUSE = 1.0, 60.0
 class SqliteSpanExporter(SpanExporter):
     """Writes ended spans into the sqlite file at `path`. Nothing is opened before the first export.
 
-    `max_bytes` caps the file, at least 1 MB. `busy_timeout` is the longest, in seconds, that one export waits for
-    other processes. `service` names this process in the table of losses until the first span has named it.
+    `max_bytes` caps the file, at least 1 MB. `busy_timeout` is the longest, in seconds, that one export
+    waits for other processes. `service` names this process in the table of losses until the first span has
+    named it.
     """
 
     def __init__(
@@ -102,8 +104,8 @@ class SqliteSpanExporter(SpanExporter):
     def record_losses(self, losses: Mapping[tuple[str, str], int]) -> bool:
         """Write (signal, reason) -> number into the table of losses, e.g. `_guard.losses.snapshot()` at exit.
 
-        May be called again, also after `shutdown`: only what was added since is written. Never raises; tells whether
-        it was written.
+        May be called again, also after `shutdown`: only what was added since is written. Never raises;
+        tells whether it was written.
         """
         try:
             new = [
@@ -134,7 +136,7 @@ class SqliteSpanExporter(SpanExporter):
         return True
 
     def shutdown(self) -> None:
-        """Close the file. Safe to call again; waits at most the busy timeout for an export that is under way."""
+        """Close the file. Safe to call again; waits at most the busy timeout for an export under way."""
         self._closed = True
         if self._pid == os.getpid() and self._lock.acquire(timeout=self.busy_timeout):
             try:
@@ -142,10 +144,10 @@ class SqliteSpanExporter(SpanExporter):
             finally:
                 self._lock.release()
 
-    # --- one attempt: lock, open, transaction, and what to do when it fails ------------------------------------------
+    # --- one attempt: lock, open, transaction, and what to do when it fails ---------------------------------
 
     def _attempt(self, write: Callable[[Connection, float], None], spans: int) -> bool:
-        """Run `write(connection, deadline)`; on failure count `spans` lost, but for those written, and say why once."""
+        """Run `write(connection, deadline)`; on failure count those of `spans` lost that were not written."""
         if self._pid != os.getpid():
             self._after_fork_in_child(held=False)
         if self._inherited:
@@ -174,15 +176,15 @@ class SqliteSpanExporter(SpanExporter):
                 raise
             self._set_aside(deadline)
             write(self._open(deadline), deadline)
-        # A connection must not be open when the process forks, and not every fork announces itself to Python. So it
-        # stays open only while exports follow one another quickly.
+        # A connection must not be open when the process forks, and not every fork announces itself to
+        # Python. So it stays open only while exports follow one another quickly.
         now = time.monotonic()
         if self._closed or now - self._last_export > _IDLE:
             self._close()
         self._last_export = now
 
     def _open(self, deadline: float) -> Connection:
-        """The connection to the file that now has our path: it may have been deleted or set aside meanwhile."""
+        """The connection to the file that has our path now: it may have been deleted or set aside."""
         while self._connection is None or sqlite_file.identity(self.path) != self._opened:
             self._close()
             sqlite_file.prepare(self.path)
@@ -212,7 +214,7 @@ class SqliteSpanExporter(SpanExporter):
                 aside,
             )
 
-    # --- writing --------------------------------------------------------------------------------------------------------
+    # --- writing --------------------------------------------------------------------------------------------
 
     def _rows(self, spans: Sequence[ReadableSpan]) -> tuple[list[Row], dict[str, tuple[str, str]]]:
         rows: list[Row] = []
@@ -237,7 +239,7 @@ class SqliteSpanExporter(SpanExporter):
             self._written += len(chunk)
         sqlite_file.give_back(connection, self.max_bytes)
 
-    # --- losses ---------------------------------------------------------------------------------------------------------
+    # --- losses ---------------------------------------------------------------------------------------------
 
     def _failed(self, error: Exception, spans: int) -> None:
         reason = self._reason = _reason(error)
@@ -263,9 +265,10 @@ class SqliteSpanExporter(SpanExporter):
             )
         return SpanExportResult.FAILURE
 
-    # --- fork -----------------------------------------------------------------------------------------------------------
-    # sqlite keeps its locks on a file in memory of the process, and in a child they are believed held but are not: even
-    # a connection of the child's own would then be unsafe. So no connection is open while the process forks.
+    # --- fork -----------------------------------------------------------------------------------------------
+    # sqlite keeps its locks on a file in memory of the process, and in a child they are believed held but
+    # are not: even a connection of the child's own would then be unsafe. So no connection is open while the
+    # process forks.
 
     def _before_fork(self) -> bool:
         """Close the connection and hold the lock over the fork; False if an export would not end in time."""
@@ -301,8 +304,8 @@ def _chunks(rows: list[Row], limit: int) -> Iterator[tuple[list[Row], int]]:
     """
     chunk: list[Row] = []
     size = 0
-    for row in rows:
-        length = _length(row)
+    for whole in rows:
+        row, length = whole, _length(whole)
         if length > limit:
             row = (*row[:_BODY], '{"$cut":"span"}', None, None, *row[_BODY + 3 :])
             length = _length(row)
@@ -324,7 +327,7 @@ def _reason(error: Exception) -> str:
     shown = str(error)
     if isinstance(error, schema.SchemaError):
         return "unusable file"
-    if isinstance(error, sqlite_file.LogHeld):
+    if isinstance(error, sqlite_file.LogHeldError):
         return "log held by a reader"
     if sqlite_file.is_busy(error):
         return "busy"

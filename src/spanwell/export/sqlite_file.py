@@ -7,7 +7,7 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
-from .. import schema
+from spanwell import schema
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -28,7 +28,7 @@ _VACUUM_PAGES = 2048
 _FILL = 0.9
 
 
-class LogHeld(Exception):
+class LogHeldError(Exception):
     """The write-ahead log cannot be cut back: a reader has held it for long."""
 
 
@@ -46,7 +46,9 @@ def prepare(path: str) -> None:
 
 
 def _refuse_planted(folder: str) -> None:
-    """In a folder that everybody may write to, such as /tmp, another user may have made `folder` beforehand."""
+    """In a folder that everybody may write to, such as /tmp, another user may have made `folder`
+    beforehand.
+    """
     if not hasattr(os, "getuid"):
         return
     shared = os.stat(os.path.dirname(folder) or ".").st_mode & stat.S_ISVTX
@@ -64,7 +66,8 @@ def identity(path: str) -> tuple[int, int] | None:
 
 
 def connect(path: str, max_bytes: int, deadline: float) -> Connection:
-    """Open the existing file `path` for writing, its tables made or migrated, waiting for others until `deadline` (monotonic seconds).
+    """Open the existing file `path` for writing, its tables made or migrated, waiting for others until
+    `deadline` (monotonic seconds).
 
     Raises sqlite3.Error and `schema.SchemaError`.
     """
@@ -96,7 +99,9 @@ def wait(connection: Connection, deadline: float) -> None:
 
 
 def _use_log(connection: Connection, deadline: float) -> None:
-    """Switch to write-ahead logging. sqlite does not always wait here when several processes do this at once."""
+    """Switch to write-ahead logging. sqlite does not always wait here when several processes do this at
+    once.
+    """
     import sqlite3
 
     while True:
@@ -124,7 +129,9 @@ def is_corrupt(error: BaseException) -> bool:
 
 
 def make_room(connection: Connection, max_bytes: int, incoming: int) -> None:
-    """Before `incoming` bytes are added in this transaction: remove the oldest traces if they would not fit."""
+    """Before `incoming` bytes are added in this transaction: remove the oldest traces if they would not
+    fit.
+    """
     page = connection.execute("PRAGMA page_size").fetchone()[0]
     if _used(connection, page) + incoming * 2 <= max_bytes:  # indexes and summaries: about as much again
         return
@@ -142,12 +149,14 @@ def give_back(connection: Connection, max_bytes: int) -> None:
 
 
 def cut_log(connection: Connection, path: str) -> None:
-    """Cut the write-ahead log back when it has grown past `LOG_CEILING`. Raises `LogHeld` if it stays long."""
+    """Cut the write-ahead log back when it has grown past `LOG_CEILING`. Raises `LogHeldError` if it stays
+    long.
+    """
     if _size(path + "-wal") <= LOG_CEILING:
         return
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     if _size(path + "-wal") > LOG_CEILING:
-        raise LogHeld("a reader holds the write-ahead log")
+        raise LogHeldError("a reader holds the write-ahead log")
 
 
 def _used(connection: Connection, page: int) -> int:

@@ -41,9 +41,7 @@ class ProcessSpans:
 
     __slots__ = ("_attributes", "_name", "_tracer")
 
-    def __init__(
-        self, tracer: Tracer, system: str, destination: str, server: dict[str, AttributeValue]
-    ) -> None:
+    def __init__(self, tracer: Tracer, system: str, destination: str, server: dict[str, AttributeValue]) -> None:
         self._tracer = tracer
         self._name = f"process {destination}" if destination else "process"
         self._attributes: dict[str, AttributeValue] = {

@@ -190,18 +190,14 @@ class XRayPropagator(TextMapPropagator):
             return self._child(header, context, carrier, getter)
         return self._root(header, context, carrier, getter)
 
-    def _root(
-        self, header: TraceHeader, context: Context, carrier: CarrierT, getter: Getter[CarrierT]
-    ) -> Context:
+    def _root(self, header: TraceHeader, context: Context, carrier: CarrierT, getter: Getter[CarrierT]) -> Context:
         if get_current_span(context).get_span_context().is_valid or _w3c_decides(carrier, getter):
             incoming.forget_root()
         else:
             incoming.expect_root(header.root, self._monotonic())
         return _noted(context, header)
 
-    def _child(
-        self, header: TraceHeader, context: Context, carrier: CarrierT, getter: Getter[CarrierT]
-    ) -> Context:
+    def _child(self, header: TraceHeader, context: Context, carrier: CarrierT, getter: Getter[CarrierT]) -> Context:
         flags = _NOT_SAMPLED if header.sampled == "0" else _SAMPLED
         own = SpanContext(header.root, header.parent, True, flags)
         w3c = get_current_span(context).get_span_context()

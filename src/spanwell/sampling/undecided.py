@@ -50,9 +50,7 @@ class UndecidedSampler(Sampler):
             if came.undecided is not None:
                 if get_current_span(parent_context).get_span_context() is came.undecided:
                     context = set_span_in_context(INVALID_SPAN, parent_context)
-                    result = self._inner.should_sample(
-                        context, trace_id, name, kind, attributes, links, trace_state
-                    )
+                    result = self._inner.should_sample(context, trace_id, name, kind, attributes, links, trace_state)
                     return _with_state(result, came.undecided.trace_state)
             elif came.parentless and came.sampled in ("0", "1"):
                 parent_context = _decided(came, trace_id, parent_context)

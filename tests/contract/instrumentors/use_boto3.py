@@ -26,7 +26,7 @@ sqs.send_message(QueueUrl=queue, MessageBody="hello")
 for message in sqs.receive_message(QueueUrl=queue)["Messages"]:
     print(message["Body"])
 
-s3 = boto3.resource("s3")
+s3 = boto3.resource("s3", region_name="us-east-1")
 bucket = s3.create_bucket(Bucket=f"bucket-{run}")
 bucket.put_object(Key="hello", Body=b"hello")
 print(s3.Object(bucket.name, "hello").get()["Body"].read())

@@ -4,6 +4,7 @@ from celery import Celery
 from celery.contrib.testing.worker import start_worker
 
 app = Celery("shop", broker="memory://", backend="cache+memory://")
+app.conf.broker_transport_options = {"polling_interval": 0.05}
 
 
 @app.task
@@ -17,8 +18,8 @@ def broken():
 
 
 with start_worker(app, perform_ping_check=False, loglevel="CRITICAL"):
-    print(order.delay(21).get(timeout=10))
+    print(order.delay(21).get(timeout=10, interval=0.05))
     try:
-        broken.apply_async().get(timeout=10)
+        broken.apply_async().get(timeout=10, interval=0.05)
     except ValueError as error:
         print(error)

@@ -111,7 +111,7 @@ def half_import():
     try:
         import requests
     except ImportError:
-        print("failed once")
+        pass
     del sys.modules["requests.sessions"]
     import requests
 

@@ -1,0 +1,207 @@
+"""What `spanwell doctor` finds: one generator a topic, each yielding findings with a level and one sentence."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from spanwell import __version__, _otel
+from spanwell._triggers import EAGER, LAST, TABLE
+from spanwell.cli.config import load, value_text
+from spanwell.cli.probe import probe_endpoint, probe_sqlite
+from spanwell.settings import Settings
+from spanwell.where import aws_platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+OTHER_DISTROS = {"distro": "opentelemetry-distro", "aws_distro": "aws-opentelemetry-distro"}
+
+
+class Finding:
+    """One line of the report: `level` is ``ok``, ``note`` or ``problem``."""
+
+    __slots__ = ("level", "text", "topic")
+
+    def __init__(self, topic: str, level: str, text: str) -> None:
+        self.topic = topic
+        self.level = level
+        self.text = text
+
+    def as_json(self) -> dict[str, str]:
+        """The three fields."""
+        return {"topic": self.topic, "level": self.level, "text": self.text}
+
+
+def findings(environ: Mapping[str, str], *, online: bool = True) -> Iterator[Finding]:
+    """Everything there is to say about this environment; with `online` the endpoint is connected to."""
+    settings = load(environ)
+    for topic, found in (
+        ("versions", _versions()),
+        ("distro", _distro(environ)),
+        ("settings", _settings(settings)),
+        ("service", _service(settings, environ)),
+        ("ids, sampler, propagators", _plugins(settings)),
+        ("exporters", _exporters(settings, environ, online=online)),
+        ("instrumentors", _instrumentors(settings)),
+        ("losses", _losses(settings, environ)),
+    ):
+        for level, text in found:
+            yield Finding(topic, level, text)
+
+
+def _version_of(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    yield "ok", f"spanwell {__version__} on Python {platform.python_version()}"
+    api, sdk = _version_of("opentelemetry-api"), _version_of("opentelemetry-sdk")
+    yield (
+        ("ok", f"opentelemetry-api {api}, opentelemetry-sdk {sdk}")
+        if api == sdk
+        else (
+            "problem",
+            f"opentelemetry-api {api} and opentelemetry-sdk {sdk} differ; install the same version of both",
+        )
+    )
+    instrumentation = _version_of("opentelemetry-instrumentation")
+    stray = sorted(
+        f"{dist.metadata['Name']} {dist.version}"
+        for dist in metadata.distributions()
+        if (dist.metadata["Name"] or "").startswith("opentelemetry-instrumentation-")
+        and dist.version != instrumentation
+    )
+    if stray:
+        yield "note", f"not of opentelemetry-instrumentation {instrumentation}'s release: {', '.join(stray)}"
+
+
+def _distro(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    names = [entry.name for entry in metadata.entry_points(group="opentelemetry_distro")]
+    chosen = environ.get("OTEL_PYTHON_DISTRO")
+    if chosen not in (None, "", "spanwell"):
+        yield "problem", f"OTEL_PYTHON_DISTRO={chosen}: opentelemetry-instrument starts another distro, not spanwell"
+        return
+    others = [OTHER_DISTROS.get(name, name) for name in names if name != "spanwell"]
+    if "spanwell" not in names:
+        yield "problem", "the opentelemetry_distro entry point of spanwell is missing; install the package again"
+    elif others and not chosen:
+        yield (
+            "problem",
+            f"also installed: {', '.join(others)}; opentelemetry-instrument takes the first distro it finds, so set"
+            " OTEL_PYTHON_DISTRO=spanwell or uninstall the other (`spanwell run` is not affected)",
+        )
+    else:
+        yield "ok", "spanwell is the distro"
+    configurator = environ.get("OTEL_PYTHON_CONFIGURATOR")
+    if configurator not in (None, "", "spanwell"):
+        yield "note", f"OTEL_PYTHON_CONFIGURATOR={configurator}: that configurator sets up the SDK, not spanwell's"
+
+
+def _settings(settings: Settings) -> Iterator[tuple[str, str]]:
+    for problem in settings.problems:
+        yield "problem", problem
+    chosen = [row for row in Settings.rows() if settings.chosen(row)]
+    for row in chosen:
+        yield "ok", f"{row.variable}={value_text(settings, row)} (from {settings.source(row)})"
+    if not chosen:
+        yield "ok", "everything has its default (see docs/settings.md)"
+    if settings.sdk_disabled:
+        yield "note", "OTEL_SDK_DISABLED=true: nothing is traced"
+
+
+def _service(settings: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    if settings.service_name or "service.name=" in settings.resource_attributes:
+        yield "ok", "service.name is set by you"
+    else:
+        yield "note", "service.name is guessed from the platform or the command; set OTEL_SERVICE_NAME to choose"
+    yield "ok", f"platform: {aws_platform(environ) or 'not AWS (no network call is made to find out)'}"
+
+
+def _plugins(settings: Settings) -> Iterator[tuple[str, str]]:
+    yield _loads("id generator", settings.id_generator, "opentelemetry_id_generator", ("spanwell_xray",))
+    yield _sampler(settings)
+    known = ("baggage", "tracecontext", "xray", "spanwell_xray", "none")
+    for name in settings.propagators:
+        yield _loads("propagator", name, "opentelemetry_propagator", known)
+
+
+def _loads(what: str, name: str, group: str, known: tuple[str, ...]) -> tuple[str, str]:
+    if name not in known:
+        try:
+            _otel.load_entry_point(group, name)
+        except Exception as error:
+            return "problem", f"{what} {name}: {error}; it is left out"
+    return "ok", f"{what} {name}"
+
+
+def _sampler(settings: Settings) -> tuple[str, str]:
+    name, argument = settings.sampler, settings.sampler_arg
+    try:
+        if _otel.known_sampler(name.lower(), argument) is None:
+            _otel.load_entry_point("opentelemetry_traces_sampler", name)
+    except Exception as error:
+        return "problem", f"sampler {name} (argument {argument!r}): {error}; parentbased_always_on is used"
+    return "ok", f"sampler {name}" + (f" with argument {argument}" if argument else "")
+
+
+def _exporters(settings: Settings, environ: Mapping[str, str], *, online: bool) -> Iterator[tuple[str, str]]:
+    names = [name for name in settings.traces_exporter if name != "none"]
+    if not names:
+        yield "note", "OTEL_TRACES_EXPORTER=none: spans go nowhere"
+    for name in names:
+        if name == "otlp":
+            yield from probe_endpoint(settings, online=online)
+        elif name == "sqlite":
+            yield from probe_sqlite(settings, environ)
+        else:
+            yield _loads("exporter", name, "opentelemetry_traces_exporter", ("console",))
+    for signal, chosen in (("metrics", settings.metrics_exporter), ("logs", settings.logs_exporter)):
+        yield "ok", f"{signal}: {','.join(chosen)}"
+
+
+def _instrumentors(settings: Settings) -> Iterator[tuple[str, str]]:
+    when: dict[str, list[str]] = {"deferred": [], "with the SDK": [], "missing": [], "disabled": []}
+    for entry in sorted(_otel.instrumentor_entry_points(), key=lambda entry: entry.name):
+        state = _state(entry, settings)
+        if state in when:
+            when[state].append(entry.name)
+        else:
+            yield "problem", f"{entry.name}: {state}"
+    for state, text in (
+        ("deferred", "applied when their library is imported"),
+        ("with the SDK", "applied with the SDK's set-up"),
+        ("disabled", "switched off by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"),
+        ("missing", "installed, but their library is not"),
+    ):
+        if when[state]:
+            yield "ok", f"{text}: {', '.join(when[state])}"
+
+
+def _state(entry: Any, settings: Settings) -> str:
+    disabled = settings.disabled_instrumentations
+    if entry.name in disabled or "*" in disabled:
+        return "disabled"
+    try:
+        conflict = _otel.entry_point_conflict(entry)
+    except Exception as error:
+        return f"cannot be checked: {error}"
+    if conflict is not None:
+        return "missing" if conflict.missing else conflict.text
+    if entry.name in EAGER or entry.name in LAST or not settings.lazy_instrumentation:
+        return "with the SDK"
+    return "deferred" if entry.name in TABLE else "with the SDK"
+
+
+def _losses(settings: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    if "sqlite" not in settings.traces_exporter:
+        yield "ok", "every process says at its end what it lost; with the sqlite exporter it is also kept here"
+        return
+    from spanwell.cli.probe import recorded_losses
+
+    yield from recorded_losses(settings, environ)

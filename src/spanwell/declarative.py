@@ -1,0 +1,103 @@
+"""OTEL_CONFIG_FILE: OpenTelemetry's declarative configuration, with our settings and processors added.
+
+Our settings stand in the file as ``distribution: {spanwell: {shutdown_timeout: 2}}``, the keys being the variables
+without SPANWELL_ in lower case; environment variables win. Upstream's `configure_sdk` builds everything the file
+names; spanwell adds its span processor, bounds the exit and leaves the exporters as the file has them.
+"""
+
+from __future__ import annotations
+
+import os
+
+from opentelemetry import _logs, metrics, trace
+from opentelemetry.sdk.trace import TracerProvider
+
+from spanwell import _otel
+from spanwell._guard import warn_once
+from spanwell.configurator import enrichment
+from spanwell.ids import XRayIdGenerator
+from spanwell.propagators import install
+from spanwell.sampling.undecided import UndecidedSampler
+from spanwell.settings import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from spanwell.configurator import Wiring
+
+MISSING = "OTEL_CONFIG_FILE is set, but opentelemetry-configuration is not installed: pip install 'spanwell[config]'"
+
+
+def section(path: str) -> tuple[str, Mapping[str, str]]:
+    """(source name, variables) of the file's `distribution: spanwell:`, for `Settings.from_env`.
+
+    Raises RuntimeError without the `config` extra, and what upstream raises for a file it cannot use.
+    """
+    return f"{path} (distribution: spanwell)", _variables(_load(path))
+
+
+def _load(path: str) -> Any:
+    try:
+        from opentelemetry.configuration import load_config_file
+    except ImportError as error:
+        raise RuntimeError(MISSING) from error
+    return load_config_file(path)
+
+
+def _variables(config: Any) -> dict[str, str]:
+    ours = (config.distribution or {}).get("spanwell")
+    if not isinstance(ours, dict):
+        return {}
+    known = {row.variable for row in Settings.rows()}
+    found: dict[str, str] = {}
+    for key, value in ours.items():
+        variable = f"SPANWELL_{str(key).upper()}"
+        if variable in known:
+            found[variable] = str(value).lower() if isinstance(value, bool) else str(value)
+        else:
+            warn_once(f"config:{key}", "spanwell: distribution.spanwell.%s in OTEL_CONFIG_FILE is not a setting", key)
+    return found
+
+
+def configure_from_file(settings: Settings, wiring: Wiring) -> None:
+    """Set up the SDK from the file. A file that cannot be used costs all telemetry and is said in one line."""
+    try:
+        config = _load(settings.config_file)
+        from opentelemetry.configuration import configure_sdk
+
+        configure_sdk(config)
+    except Exception as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
+        warn_once(
+            "config", "spanwell: OTEL_CONFIG_FILE=%r: %s; nothing is traced", settings.config_file, problem[:500]
+        )
+        return
+    if config.propagator is None:  # as the specification wants it, but see `install`
+        install([])
+    source = f"{settings.config_file} (distribution: spanwell)"
+    wiring.adopt(Settings.from_env(os.environ, layers=((source, _variables(config)),)))
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        _join(provider, wiring, named_ids=config.tracer_provider.id_generator is not None)
+    _bound_exit(wiring)
+
+
+def _join(provider: TracerProvider, wiring: Wiring, *, named_ids: bool) -> None:
+    """Our ids, sampler wrapper and enrichment go into what the file built; no tracer was handed out yet."""
+    wiring.resource = provider.resource
+    wiring.sampler = provider.sampler.get_description()
+    wiring.exporters = [f"as in {wiring.settings.config_file}"]
+    provider.sampler = UndecidedSampler(provider.sampler)
+    if not named_ids:
+        provider.id_generator = XRayIdGenerator()  # type: ignore[assignment]
+    _otel.add_first(provider, enrichment())
+
+
+def _bound_exit(wiring: Wiring) -> None:
+    """The file's processors end within our budget, instead of 30 s each."""
+    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider()):
+        _otel.without_exit_handler(provider)
+        for begin, finish in _otel.shutdowns(provider):
+            wiring.exit.add(begin, finish)
