@@ -160,46 +160,33 @@ class Conflict:
         self.text = str(conflict)
 
 
-def dependency_conflict(instrumentor: Any) -> Conflict | None:
-    """Why `instrumentor` does not fit the installed library, or None if it does."""
-    if _plainly_fits(instrumentor):
+def dependency_conflict(instrumentor: Any, version_of: Callable[[str], str] | None) -> Conflict | None:
+    """Why `instrumentor` does not fit the installed library, or None if it does.
+
+    `version_of` is a cheap source of versions that raises LookupError where it does not know.
+    """
+    if version_of is not None and _plainly_fits(instrumentor, version_of):
         return None
     check = getattr(instrumentor, "_check_dependency_conflicts", None)
     conflict = check() if check is not None else None
     return Conflict(conflict) if conflict else None
 
 
-def _plainly_fits(instrumentor: Any) -> bool:
+def _plainly_fits(instrumentor: Any, version_of: Callable[[str], str]) -> bool:
     """Whether every requirement is plain and met; in any other case upstream, with packaging, has the word."""
-    from opentelemetry.util._importlib_metadata import PackageNotFoundError, version
-
     from spanwell._versions import NotPlain, satisfies
 
-    requirements = instrumentor.instrumentation_dependencies()
     try:
-        return all(satisfies(each, version) for each in requirements)
-    except (NotPlain, PackageNotFoundError):
+        return all(satisfies(each, version_of) for each in instrumentor.instrumentation_dependencies())
+    except (NotPlain, LookupError):
         return False
 
 
-def without_packaging(module: ModuleType) -> None:
-    """Let `opentelemetry.instrumentation.dependencies` be imported without packaging (12 ms of CPU).
-
-    Only that module's own import statement sees the stand-ins, through its own `__builtins__`: no other import,
-    in no thread, is touched.
-    """
-    import builtins
-
-    def own_import(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "packaging.requirements":
-            return _Packaging
-        return builtins.__import__(name, *args, **kwargs)
-
-    module.__dict__["__builtins__"] = {**vars(builtins), "__import__": own_import}
+# --- imports that a start can do without ---------------------------------------------------------------------------
 
 
 class _Packaging:
-    """Stand-ins for the two names that the module takes from packaging.requirements."""
+    """Stand-ins for the two names that `opentelemetry.instrumentation.dependencies` takes from packaging."""
 
     class Requirement:
         pass
@@ -208,8 +195,45 @@ class _Packaging:
         pass
 
 
-def with_packaging_when_needed(module: Any) -> None:
-    """Give the module its builtins back, and packaging as soon as one of its checks is called."""
+class _Later:
+    """A module that is imported when something of it is used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        import importlib
+
+        return getattr(importlib.import_module(self._name), attribute)
+
+
+# module -> {what its import statements name: what they get instead}. packaging costs 12 ms of CPU and is needed for
+# odd requirements only; asyncio 7 ms, needed by wrapt when a coroutine is synchronised.
+STAND_INS: dict[str, dict[str, Any]] = {
+    "opentelemetry.instrumentation.dependencies": {"packaging.requirements": _Packaging},
+    "wrapt.synchronization": {"asyncio": _Later("asyncio")},
+}
+
+
+def begin_stand_ins(module: ModuleType) -> None:
+    """Before the code of a module in STAND_INS runs.
+
+    Only that module's own import statements see the stand-ins, through its own `__builtins__`: no other import,
+    in no thread, is touched.
+    """
+    import builtins
+    import sys
+
+    instead = {name: value for name, value in STAND_INS[module.__name__].items() if name not in sys.modules}
+
+    def own_import(name: str, *args: Any, **kwargs: Any) -> Any:
+        return instead[name] if name in instead else builtins.__import__(name, *args, **kwargs)
+
+    module.__dict__["__builtins__"] = {**vars(builtins), "__import__": own_import}
+
+
+def end_stand_ins(module: Any) -> None:
+    """After it: the module gets its builtins back, and packaging as soon as one of its checks is called."""
     import builtins
 
     module.__dict__["__builtins__"] = vars(builtins)

@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 USAGE = "usage: spanwell run [--] COMMAND [ARGUMENT ...]"
 
-# The OpenTelemetry API modules whose import tells that telemetry may be wanted soon, and multiprocessing, whose
-# children end without running exit handlers.
+# The OpenTelemetry API modules whose import tells that telemetry may be wanted soon, modules that may go without one
+# of their imports (`_otel.STAND_INS`), and multiprocessing, whose children end without running exit handlers.
 API_MODULES = (
     "opentelemetry.trace",
     "opentelemetry.metrics._internal",
     "opentelemetry._logs._internal",
     "opentelemetry.propagate",
     "opentelemetry.instrumentation.dependencies",
+    "wrapt.synchronization",
     "multiprocessing.util",
 )
 

@@ -85,6 +85,9 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
 #: Instrumentors of the standard library itself, which every process has imported already.
 EAGER: frozenset[str] = frozenset({"asyncio", "exceptions", "logging", "system_metrics", "threading"})
 
+#: Of those, the ones whose module not every process imports: until it does there is nothing to instrument.
+WHEN_IMPORTED: dict[str, str] = {"asyncio": "asyncio"}
+
 #: `instrument()` imports the user's handler, so everything else must be in place.
 LAST: frozenset[str] = frozenset({"aws-lambda"})
 
@@ -109,5 +112,6 @@ def watched_modules() -> set[str]:
     """Every module whose import may be the moment of some instrumentor."""
     names = {module for _, triggers in TABLE.values() for module in triggers}
     names.update(module for modules in AFTER.values() for module in modules)
+    names.update(WHEN_IMPORTED.values())
     names.update(target.partition(":")[0] for target, _ in TABLE.values())
     return names

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 
+from spanwell import _otel
 from spanwell._guard import failed, guard
 from spanwell.lazy import Instrumentors
 from spanwell.legs import after_instrumentors, choose_semantic_conventions
@@ -67,7 +68,7 @@ class Late:
             self._lock.release()
         # Without the lock: these import modules of all kinds.
         with guard("instrumentors"):
-            self.instrumentors.add_entry_points()
+            self.instrumentors.add_installed()
         with guard("the start-up summary"):
             _summary(self)
 
@@ -110,10 +111,8 @@ def importing(module: Any) -> None:
     with guard(f"the import of {name}"):
         if name == "opentelemetry.propagate":
             _hide_propagators()
-        elif name == "opentelemetry.instrumentation.dependencies":
-            from spanwell import _otel
-
-            _otel.without_packaging(module)
+        elif name in _otel.STAND_INS:
+            _otel.begin_stand_ins(module)
         else:
             get().instrumentors.importing(name)
 
@@ -132,8 +131,6 @@ def imported(name: str) -> None:
 
 
 def _trace(module: Any) -> None:
-    from spanwell import _otel
-
     if os.environ.get("OTEL_PYTHON_TRACER_PROVIDER"):
         return  # the user named a provider
     late = get()
@@ -142,8 +139,6 @@ def _trace(module: Any) -> None:
 
 
 def _metrics(module: Any) -> None:
-    from spanwell import _otel
-
     late = get()
     if os.environ.get("OTEL_PYTHON_METER_PROVIDER") or late.settings.metrics_exporter == ("none",):
         return
@@ -151,8 +146,6 @@ def _metrics(module: Any) -> None:
 
 
 def _logs(module: Any) -> None:
-    from spanwell import _otel
-
     late = get()
     if os.environ.get("OTEL_PYTHON_LOGGER_PROVIDER") or late.settings.logs_exporter == ("none",):
         return
@@ -180,12 +173,6 @@ def _propagate(module: Any) -> None:
     set_propagators(get().settings)
 
 
-def _dependencies(module: Any) -> None:
-    from spanwell import _otel
-
-    _otel.with_packaging_when_needed(module)
-
-
 def _multiprocessing(module: Any) -> None:
     configurator = sys.modules.get("spanwell.configurator")
     if configurator is not None and configurator.current is not None:
@@ -197,7 +184,7 @@ _SPECIAL = {
     "opentelemetry.metrics._internal": _metrics,
     "opentelemetry._logs._internal": _logs,
     "opentelemetry.propagate": _propagate,
-    "opentelemetry.instrumentation.dependencies": _dependencies,
+    **dict.fromkeys(_otel.STAND_INS, _otel.end_stand_ins),
     "multiprocessing.util": _multiprocessing,
 }
 

@@ -11,7 +11,8 @@ from importlib import import_module
 
 from spanwell import _otel
 from spanwell._guard import failed, strict, warn_once
-from spanwell._triggers import AFTER, EAGER, FIRST_CALL, LAST, TABLE
+from spanwell._installed import Installed
+from spanwell._triggers import AFTER, EAGER, FIRST_CALL, LAST, TABLE, WHEN_IMPORTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Instrumentors:
         self._after = dict(after or {})
         self._waiting: dict[str, Load] = {}
         self._last: list[tuple[str, Load]] = []
+        self._installed: Installed | None = None
         self.states: dict[str, str] = {}
 
     # --- where an instrumentor comes from ---------------------------------------------------------------------
@@ -60,19 +62,30 @@ class Instrumentors:
         name, load = entry.name, entry.load
         if self._is_disabled(name):
             self.states[name] = "disabled"
-        elif self._lazy and TABLE.get(name, ("",))[0] == entry.value:
+        elif self._lazy and _in_table(entry):
             if not skip_known:
                 self._defer(name, load)
         elif name in LAST:
             self._last.append((name, load))
+        elif self._lazy and name in WHEN_IMPORTED and WHEN_IMPORTED[name] not in sys.modules:
+            self._waiting[name] = load
         elif name in EAGER or not check or self._fits(name, entry):
             self.apply(name, load)
 
-    def add_entry_points(self) -> None:
+    def add_installed(self) -> None:
         """Take what is installed and not in the table, as `spanwell run` does at the SDK's set-up."""
-        for entry in _otel.instrumentor_entry_points():
+        installed = self._read_installed()
+        entries: list[Any] = list(installed.instrumentors)
+        if not installed.complete or any(entry.name not in EAGER and not _in_table(entry) for entry in entries):
+            entries = _otel.instrumentor_entry_points()  # these know their distribution, and its requirements
+        for entry in entries:
             self.add(entry, skip_known=True, check=True)
         self.finish()
+
+    def _read_installed(self) -> Installed:
+        if self._installed is None:
+            self._installed = Installed()
+        return self._installed
 
     def finish(self) -> None:
         """Apply what has to come after everything else."""
@@ -112,17 +125,17 @@ class Instrumentors:
     def imported(self, module: str) -> None:
         """`module` has been imported: apply the instrumentors that waited for it."""
         for name in list(self._waiting):
-            target, triggers = TABLE[name]
+            target, triggers = _moment(name)
             if module in triggers or module in AFTER.get(name, ()) or target.startswith(module + ":"):
                 self._try(name, module)
 
     def _try(self, name: str, finished: str = "") -> None:
-        target, triggers = TABLE[name]
+        target, triggers = _moment(name)
         trigger = next((each for each in triggers if each in sys.modules), None)
         if trigger is None:
             return
         needed = (target.partition(":")[0], *triggers, *AFTER.get(name, ()))
-        if any(module != finished and _is_importing(module) for module in needed):
+        if any(module and module != finished and _is_importing(module) for module in needed):
             return  # one of them reports again when it is whole
         load = self._waiting.pop(name, None)
         if load is None:  # another thread was first
@@ -160,7 +173,7 @@ class Instrumentors:
             self.states[name] = "active"
             instrumentor = load()()
             if not instrumentor.is_instrumented_by_opentelemetry:
-                conflict = _otel.dependency_conflict(instrumentor)
+                conflict = _otel.dependency_conflict(instrumentor, self._read_installed().version)
                 if conflict is not None:
                     self._conflict(name, conflict)
                     return
@@ -181,6 +194,14 @@ class Instrumentors:
         self.states[name] = "library not installed" if conflict.missing else f"conflict: {conflict.text}"
         if not conflict.missing:
             warn_once(f"conflict:{name}", "spanwell: %s is not instrumented: %s", name, conflict.text)
+
+
+def _in_table(entry: Any) -> bool:
+    return TABLE.get(entry.name, ("",))[0] == entry.value
+
+
+def _moment(name: str) -> tuple[str, tuple[str, ...]]:
+    return TABLE[name] if name in TABLE else ("", (WHEN_IMPORTED[name],))
 
 
 def _by_target(target: str) -> Load:

@@ -13,7 +13,7 @@ from spanwell.export import sqlite
 from spanwell.ids import XRayIdGenerator
 from spanwell.propagation import xray
 from spanwell.settings import Settings
-from spanwell.where import aws_platform
+from spanwell.where import on_lambda
 
 __all__ = ["AwsResourceDetector", "SqliteSpanExporter", "XRayIdGenerator", "XRayPropagator"]
 
@@ -22,7 +22,7 @@ class XRayPropagator(xray.XRayPropagator):
     """`spanwell_xray` in OTEL_PROPAGATORS: the codec; on Lambda the X-Ray header names the parent."""
 
     def __init__(self) -> None:
-        super().__init__(prefer_xray=aws_platform(os.environ, lambda _path: "") == "aws_lambda")
+        super().__init__(prefer_xray=on_lambda(os.environ))
 
 
 class SqliteSpanExporter(sqlite.SqliteSpanExporter):

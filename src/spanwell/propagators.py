@@ -68,9 +68,7 @@ def _make(name: str) -> TextMapPropagator | None:
 
         return TraceContextTextMapPropagator()
     if name in ("xray", "spanwell_xray"):
-        from spanwell.plugins import XRayPropagator
-
-        return XRayPropagator()
+        return xray_propagator()
     from spanwell._otel import load_entry_point
 
     try:
@@ -78,6 +76,16 @@ def _make(name: str) -> TextMapPropagator | None:
     except Exception as error:
         warn_once(f"propagator:{name}", "spanwell: OTEL_PROPAGATORS: %r is left out: %s", name, error)
         return None
+
+
+def xray_propagator() -> TextMapPropagator:
+    """Our codec; on Lambda the X-Ray header names the parent."""
+    import os
+
+    from spanwell.propagation.xray import XRayPropagator
+    from spanwell.where import on_lambda
+
+    return XRayPropagator(prefer_xray=on_lambda(os.environ))
 
 
 def _answer_xray() -> None:

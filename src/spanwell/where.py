@@ -18,10 +18,15 @@ def read_file(path: str) -> str:
         return ""
 
 
+def on_lambda(environ: Mapping[str, str]) -> bool:
+    """Whether this is a Lambda function."""
+    return bool(environ.get("AWS_LAMBDA_FUNCTION_NAME"))
+
+
 def aws_platform(environ: Mapping[str, str], read: Callable[[str], str] = read_file) -> str:
     """`cloud.platform` of semantic conventions (aws_lambda, aws_ecs, aws_eks, aws_elastic_beanstalk, aws_ec2),
     or "" off AWS. An EKS pod is told from another Kubernetes pod by the node's DMI data."""
-    if environ.get("AWS_LAMBDA_FUNCTION_NAME"):
+    if on_lambda(environ):
         return "aws_lambda"
     if environ.get("ECS_CONTAINER_METADATA_URI_V4") or environ.get("ECS_CONTAINER_METADATA_URI"):
         return "aws_ecs"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gc
 import json
+import os
 import pickle
 import pprint
 import threading
@@ -18,6 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from spanwell import _guard
 from spanwell.propagation import messages as module
+from spanwell.propagation import reaper as reaper_module
 from spanwell.propagation.messages import Messages
 from spanwell.propagation.process import ProcessSpans
 from spanwell.propagation.reaper import Reaper
@@ -287,6 +290,32 @@ def test_boto3_resources_look_through_jmespath(make, exporter):
     assert exporter.get_finished_spans() == ()
 
 
+@pytest.mark.parametrize("library", ["json.encoder", "sentry_sdk.serializer", "rich.pretty", "botocore.utils"])
+def test_loops_of_libraries_that_look_are_not_processing(make, exporter, library):
+    space = {"__name__": library}
+    exec("def look(items):\n    return [item for item in items] + [item for item in reversed(items)]", space)
+    batch = make(2)
+    assert space["look"](batch) == batch + batch[::-1]
+    assert exporter.get_finished_spans() == ()
+
+
+def test_the_same_loop_in_the_application_is(make, exporter):
+    space = {"__name__": "jsonish"}
+    exec("def look(items):\n    return [item for item in items]", space)
+    space["look"](make(2))
+    assert len(exporter.get_finished_spans()) == 2
+
+
+def test_dataclass_that_holds_a_batch(make, exporter):
+    @dataclasses.dataclass
+    class Holder:
+        items: list
+
+    batch = make()
+    assert dataclasses.asdict(Holder(batch)) == {"items": batch[:]}
+    assert exporter.get_finished_spans() == ()
+
+
 def test_it_is_a_list(make):
     batch = make()
     plain = batch[:]
@@ -399,6 +428,59 @@ def test_reaper_s_thread_goes_when_nothing_is_open(make, monkeypatch):
     wait_for(lambda: not thread.is_alive())
     for _ in make(1):
         assert reaper._thread is not None
+
+
+def test_open_spans_are_bounded(exporter, provider, monkeypatch):
+    monkeypatch.setattr(reaper_module, "_MAX_OPEN", 3)
+    reaper = Reaper()
+    tracer = provider.get_tracer("test")
+    before = _guard.losses.total("process spans")
+    keys = [reaper.watch(tracer.start_span(str(index))) for index in range(5)]
+    early = exporter.get_finished_spans()
+    assert [(span.name, span.attributes["spanwell.ended_by"]) for span in early] == [
+        ("0", "too many open"),
+        ("1", "too many open"),
+    ]
+    assert _guard.losses.total("process spans") == before + 2
+    for key in keys:
+        reaper.end(key)
+    assert [span.name for span in exporter.get_finished_spans()] == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_child_leaves_the_parent_s_open_span_alone_and_traces_its_own(make, exporter):
+    for _ in make(1):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                own = make(2)
+                for _ in own:
+                    pass
+                gc.collect()
+                status = len(exporter.get_finished_spans())
+            finally:
+                os._exit(status)
+        _, state = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(state) == 2
+    assert ids(exporter) == ["id0"]
+
+
+def test_forked_child_that_goes_on_with_the_loop_does_not_end_the_parent_s_span(make, exporter):
+    steps = iter(make(2))
+    next(steps)
+    child = os.fork()
+    if child == 0:
+        status = 99
+        try:
+            next(steps)
+            status = len(exporter.get_finished_spans())
+        finally:
+            os._exit(status)
+    _, state = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(state) == 0
+    next(steps)
+    assert ids(exporter) == ["id0"]
 
 
 def test_an_error_of_ours_costs_the_span_and_not_the_message(monkeypatch):

@@ -9,8 +9,8 @@ span's status is left alone.
 
 Not every iteration is processing. `list(messages)`, `sorted(...)`, unpacking and C encoders make the iterator
 and step it within one bytecode instruction, a loop does not: `_Iteration` compares the two places. The loops
-of libraries that only look at data (json with an indent, boto3's resources through jmespath) are known by
-name.
+of libraries that only look at data (json with an indent, boto3's resources through jmespath, error reporters)
+are known by name.
 """
 
 from __future__ import annotations
@@ -39,16 +39,11 @@ if TYPE_CHECKING:
 _MARK = create_key("spanwell-process-span")
 _LOOKERS_ON = frozenset(
     (
-        "aiobotocore",
-        "boto3",
-        "botocore",
-        "copy",
-        "jmespath",
-        "json",
-        "pickle",
-        "pprint",
-        "reprlib",
-        "simplejson",
+        *("aiobotocore", "boto3", "botocore", "jmespath", "moto"),
+        *("attr", "copy", "dataclasses", "json", "jsonpickle", "msgpack", "pickle", "simplejson", "yaml"),
+        *("IPython", "_pytest", "pprint", "reprlib", "rich"),
+        # Error reporters serialise the local variables of every frame.
+        *("bugsnag", "elasticapm", "rollbar", "sentry_sdk"),
     )
 )
 _SUSPENDS = CO_GENERATOR | CO_ASYNC_GENERATOR

@@ -1,0 +1,94 @@
+"""What is installed, read from the names and entry points of `*.dist-info` folders alone.
+
+importlib.metadata reads and parses every package's files: 3 ms for the entry points and 0.7 ms for each version, in
+every start. The folder's name holds the version, and few packages register an instrumentor (RATIONALE.md, "Reading
+the installed packages ourselves"). What is not found here (a zip on the path, an old egg) is left to it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+GROUP = "[opentelemetry_instrumentor]"
+
+
+class Instrumentor:
+    """A registered instrumentor: its entry point's `name` and `value` ("module:Class")."""
+
+    __slots__ = ("name", "value")
+
+    def __init__(self, name: str, value: str) -> None:
+        self.name = name
+        self.value = value
+
+    def load(self) -> object:
+        """Import the module and return the class."""
+        from importlib import import_module
+
+        module, _, attribute = self.value.partition(":")
+        return getattr(import_module(module), attribute)
+
+
+class Installed:
+    """The packages below `paths`, which default to sys.path; the first of a name counts.
+
+    `complete` is false where a path is no folder, so that packages may have been missed.
+    """
+
+    def __init__(self, paths: list[str] | None = None) -> None:
+        self.versions: dict[str, str] = {}
+        self.instrumentors: list[Instrumentor] = []
+        self.complete = True
+        for path in dict.fromkeys(sys.path if paths is None else paths):
+            self._read(path or ".")
+
+    def _read(self, path: str) -> None:
+        try:
+            names = os.listdir(path)
+        except NotADirectoryError:
+            self.complete = False
+            return
+        except OSError:
+            return
+        for name in names:
+            if name.endswith(".dist-info"):
+                self._add(path, name)
+            elif name.endswith(".egg-info"):
+                self.complete = False
+
+    def _add(self, path: str, folder: str) -> None:
+        package, _, version = folder[: -len(".dist-info")].rpartition("-")
+        package = normalised(package)
+        if not package or package in self.versions:
+            return
+        self.versions[package] = version
+        try:
+            with open(os.path.join(path, folder, "entry_points.txt"), encoding="utf-8", errors="replace") as file:
+                text = file.read()
+        except OSError:
+            return
+        if GROUP in text:
+            self.instrumentors.extend(_entries(text))
+
+    def version(self, package: str) -> str:
+        """The version of `package`; raises LookupError if it was not found."""
+        return self.versions[normalised(package)]
+
+
+def normalised(package: str) -> str:
+    """The name as it stands in folder names: lower case, `_` for every separator."""
+    return package.lower().replace("-", "_").replace(".", "_")
+
+
+def _entries(text: str) -> list[Instrumentor]:
+    found = []
+    section = ""
+    for line in text.splitlines():
+        line = line.strip()
+        if line.startswith("["):
+            section = line
+        elif section == GROUP and "=" in line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            found.append(Instrumentor(name.strip(), value.partition("[")[0].replace(" ", "")))
+    return found
