@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         DOCUMENT.write_text(document)
     if options.json:
         options.json.write_text(json.dumps(_raw(results), indent=1))
-    return 1 if any(row.samples.error for result in results.values() for row in result.rows) else 0
+    found = [row.samples for result in results.values() for row in result.rows]
+    return 1 if any(samples.error or samples.notes for samples in found) else 0
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

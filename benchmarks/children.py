@@ -33,6 +33,13 @@ class Child:
     end: float
     answer: dict[str, Any]
 
+    def figure(self, name: str) -> float:
+        """A number of the answer. Raises `ChildError` where the child did not give it."""
+        try:
+            return float(self.answer[name])
+        except (KeyError, TypeError, ValueError):
+            raise ChildError(f"gave no {name}") from None
+
 
 def run(command: Sequence[str], environ: Mapping[str, str], timeout: float) -> Child:
     """Run `command` with exactly `environ`, for at most `timeout` seconds. Raises `ChildError`."""
@@ -85,8 +92,10 @@ def _answer(output: str) -> dict[str, Any]:
     last = _last_line(output)
     if not last.startswith("{"):
         return {}
-    answer = json.loads(last)
-    return answer if isinstance(answer, dict) else {}
+    try:
+        return dict(json.loads(last))
+    except ValueError:
+        return {}
 
 
 def _last_line(text: str) -> str:

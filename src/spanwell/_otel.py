@@ -182,6 +182,28 @@ def _plainly_fits(instrumentor: Any, version_of: Callable[[str], str]) -> bool:
         return False
 
 
+def skip_checks(unneeded: Callable[[Any], bool]) -> None:
+    """Let opentelemetry-instrument not check the library's version of the entry points that `unneeded` names.
+
+    It parses every package's requirements at start, installed library or not (up to 32 ms); a deferred
+    instrumentor's are checked when it is applied. There is no public hook between its scan and the check.
+    """
+    from opentelemetry.instrumentation.auto_instrumentation import _load
+
+    finder = getattr(_load, "_EntryPointDistFinder", None)
+    if finder is None:
+        return
+    original = finder.dist_for
+
+    class Unneeded:
+        requires = None
+
+    def dist_for(self: Any, entry_point: Any) -> Any:
+        return Unneeded if unneeded(entry_point) else original(self, entry_point)
+
+    finder.dist_for = dist_for
+
+
 # --- imports that a start can do without ---------------------------------------------------------------------------
 
 

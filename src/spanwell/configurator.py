@@ -11,19 +11,18 @@ import os
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
-from spanwell import _otel, exporters
+from spanwell import _otel
 from spanwell._guard import warn_once
 from spanwell.exit import Exit
+from spanwell.pipeline import add_processors
 from spanwell.propagators import set_propagators
 from spanwell.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.sdk.trace.id_generator import IdGenerator
     from opentelemetry.sdk.trace.sampling import Sampler
 
@@ -151,14 +150,6 @@ def make_resource(settings: Settings, version: str) -> Resource:
     return build(settings, os.environ, version)
 
 
-def complete(resource: Resource | None, seconds: float) -> None:
-    """Wait up to `seconds` for the attributes that a metadata service is being asked for."""
-    from spanwell.enrich.late import LateResource
-
-    if isinstance(resource, LateResource):
-        resource.complete(seconds)
-
-
 def span_limits(settings: Settings) -> SpanLimits:
     """The limits as values: SpanLimits() itself raises on a bad variable."""
     attributes = settings.span_attribute_count_limit
@@ -175,45 +166,6 @@ def span_limits(settings: Settings) -> SpanLimits:
         max_attribute_length=unset if whole_length is None else whole_length,
         max_span_attribute_length=(unset if whole_length is None else whole_length) if length is None else length,
     )
-
-
-def add_processors(provider: Any, settings: Settings, wiring: Wiring) -> None:
-    """Enrichment first, then one batch processor an exporter; each is shut down within the exit's budget."""
-    add = getattr(provider, "add_span_processor", None)
-    if add is None:
-        warn_once("join", "spanwell: the application's %s takes no span processors", type(provider).__name__)
-        return
-    for processor in processors(settings, wiring):
-        add(processor)
-    wiring.exit.add(lambda: None, lambda _seconds: provider.shutdown())
-
-
-def enrichment() -> SpanProcessor:
-    """The one processor that writes on spans."""
-    from spanwell.enrich.links import OtherParentLink
-    from spanwell.enrich.processor import FusedProcessor
-
-    return FusedProcessor([OtherParentLink()])
-
-
-def processors(settings: Settings, wiring: Wiring) -> Iterator[SpanProcessor]:
-    """Every span processor of ours, in order."""
-    from spanwell.export.batch import BatchProcessor
-    from spanwell.export.guarded import GuardedExporter
-
-    yield enrichment()
-    for name, build in exporters.trace_exporters(settings):
-        batch = BatchProcessor(
-            GuardedExporter(name, build, where=exporters.endpoint(name, settings)),
-            max_queue=settings.bsp_max_queue_size,
-            max_batch=settings.bsp_max_export_batch_size,
-            delay=settings.bsp_schedule_delay / 1000,
-            flush_timeout=settings.bsp_export_timeout / 1000,
-            ready=lambda: complete(wiring.resource, settings.resource_timeout),
-        )
-        wiring.exporters.append(name)
-        wiring.exit.add(batch.begin_shutdown, batch.finish)
-        yield batch
 
 
 def set_up_signals(settings: Settings, resource: Resource, wiring: Wiring) -> None:

@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from spanwell import _otel
 from spanwell._guard import warn_once
-from spanwell.configurator import enrichment
 from spanwell.ids import XRayIdGenerator
+from spanwell.pipeline import enrichment
 from spanwell.propagators import install
 from spanwell.sampling.undecided import UndecidedSampler
 from spanwell.settings import Settings

@@ -6,6 +6,7 @@ import os
 
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined, unused-ignore]
 
+from spanwell import _otel
 from spanwell._guard import guard
 from spanwell._hook import Hook
 from spanwell._triggers import watched_modules
@@ -35,6 +36,7 @@ class SpanwellDistro(BaseDistro):  # type: ignore[misc, unused-ignore]
             after=after_instrumentors(settings),
         )
         watch_imports(self.instrumentors)
+        _otel.skip_checks(self.instrumentors.defers)
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
         """Defer the instrumentor until its library is imported; apply at once what is not known."""

@@ -62,7 +62,7 @@ class Instrumentors:
         name, load = entry.name, entry.load
         if self._is_disabled(name):
             self.states[name] = "disabled"
-        elif self._lazy and _in_table(entry):
+        elif self.defers(entry):
             if not skip_known:
                 self._defer(name, load)
         elif name in LAST:
@@ -71,6 +71,10 @@ class Instrumentors:
             self._waiting[name] = load
         elif name in EAGER or not check or self._fits(name, entry):
             self.apply(name, load)
+
+    def defers(self, entry: Any) -> bool:
+        """Whether this entry point waits for its library: then its version is checked at that moment."""
+        return self._lazy and _in_table(entry)
 
     def add_installed(self) -> None:
         """Take what is installed and not in the table, as `spanwell run` does at the SDK's set-up."""
@@ -197,7 +201,7 @@ class Instrumentors:
 
 
 def _in_table(entry: Any) -> bool:
-    return TABLE.get(entry.name, ("",))[0] == entry.value
+    return bool(TABLE.get(entry.name, ("",))[0] == entry.value)
 
 
 def _moment(name: str) -> tuple[str, tuple[str, ...]]:

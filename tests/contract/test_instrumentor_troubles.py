@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.receiver import Receiver, otlp_receiver
 from support.runs import MODES, Run, finish, start
 from support.servers import http_stub
@@ -57,14 +58,13 @@ class AcmeInstrumentor(BaseInstrumentor):
 """
 
 
-def test_an_unknown_instrumentor_is_applied_without_waiting(
-    mode: str, receiver: Receiver, tmp_path: Path
-) -> None:
+def test_an_unknown_instrumentor_is_applied_without_waiting(mode: str, receiver: Receiver, tmp_path: Path) -> None:
     files = {"acme_instrumentor.py": ACME, "acme.py": "hello = 'plain'"}
     distribution(tmp_path, "acme-instrumentor", "1.0", files, "acme = acme_instrumentor:AcmeInstrumentor")
     # Under `run` the SDK, and with it what is unknown, is set up when telemetry is first asked for.
     asked = "from opentelemetry import trace; trace.get_tracer('app')\n"
-    done = run(mode, f"{asked}import sys; print('acme' in sys.modules and sys.modules['acme'].hello)", tmp_path, receiver)
+    code = "import sys; print('acme' in sys.modules and sys.modules['acme'].hello)"
+    done = run(mode, asked + code, tmp_path, receiver)
     assert (done.code, done.stdout) == (0, "instrumented\n"), done.stderr
 
 
@@ -82,9 +82,8 @@ def test_an_unknown_instrumentor_that_raises_does_not_stop_the_others(
     mode: str, receiver: Receiver, tmp_path: Path
 ) -> None:
     broken = ACME.replace("import acme\n", "raise RuntimeError('acme is broken')\n")
-    distribution(
-        tmp_path, "acme-instrumentor", "1.0", {"acme_instrumentor.py": broken}, "acme = acme_instrumentor:AcmeInstrumentor"
-    )
+    files = {"acme_instrumentor.py": broken}
+    distribution(tmp_path, "acme-instrumentor", "1.0", files, "acme = acme_instrumentor:AcmeInstrumentor")
     code = "import sqlite3; sqlite3.connect(':memory:').cursor().execute('SELECT 1'); print('went on')"
     done = run(mode, code, tmp_path, receiver, f"broken-{mode}")
     assert (done.code, done.stdout) == (0, "went on\n"), done.stderr
@@ -131,6 +130,24 @@ def test_a_library_out_of_range_is_left_alone_and_named(
     said = [line for line in done.stderr.splitlines() if "pymysql" in line]
     assert len(said) == (0 if wrapped else 1), done.stderr
     assert wrapped or "99.0" in said[0]
+
+
+LOGGING = """
+import logging
+import requests
+import opentelemetry.trace
+opentelemetry.trace.get_tracer("app")
+logging.getLogger("app").warning("a warning of the application")
+logging.error("an error of the application")
+"""
+
+
+def test_the_application_keeps_its_log_output(mode: str, receiver: Receiver) -> None:
+    """A handler on the root logger would silence Python's handler of last resort and `basicConfig`."""
+    done = run(mode, LOGGING, "", receiver)
+    assert done.code == 0
+    assert "a warning of the application" in done.stderr
+    assert "ERROR:root:an error of the application" in done.stderr
 
 
 # what is disabled -> scopes that remain

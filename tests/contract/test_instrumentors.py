@@ -6,13 +6,16 @@ must show at least, so that three times nothing does not count as equal.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+
 from support import mongo, servers
-from support.receiver import Receiver, Seen, otlp_receiver
+from support.receiver import Receiver, Seen, otlp_receiver, stored
 from support.runs import MODES, Run, finish, start
 
 pytestmark = pytest.mark.slow
@@ -23,7 +26,10 @@ PROOF = "spans of {} are the same deferred and at start"
 EXPECTED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "aiobotocore": (("moto",), ("CLIENT DynamoDB.GetItem",)),
     "aiohttp": ((), ("CLIENT GET", "SERVER GET /orders/{number}")),
-    "boto3": (("moto",), ("CLIENT DynamoDB.PutItem", "CLIENT DynamoDB.GetItem", "CLIENT S3.GetObject")),
+    "boto3": (
+        ("moto",),
+        ("CLIENT DynamoDB.PutItem", "CLIENT DynamoDB.GetItem", "CLIENT S3.GetObject", "CONSUMER process queue-RUN"),
+    ),
     "celery": ((), ("PRODUCER apply_async/shop.order", "CONSUMER run/shop.broken")),
     "django": ((), ("SERVER GET orders/<int:number>", "SERVER GET broken")),
     "fastapi": ((), ("SERVER GET /orders/{number}", "INTERNAL BackgroundTask notify")),
@@ -54,9 +60,9 @@ def receiver() -> Iterator[Receiver]:
 def address() -> Iterator[Callable[[str], dict[str, str]]]:
     """The environment variables for a server, started at the first request for it and shared from then on."""
     starters = {
-        "stub": lambda: servers.http_stub(),
-        "mongo": lambda: mongo.mongo_server(),
-        "moto": lambda: servers.moto(),
+        "stub": servers.http_stub,
+        "mongo": mongo.mongo_server,
+        "moto": servers.moto,
         "postgres": lambda: servers.postgres(PROOF.format("PostgreSQL drivers and SQLAlchemy")),
         "redis": lambda: servers.redis_server(PROOF.format("redis")),
     }
@@ -86,9 +92,14 @@ _numbers = itertools.count()
 EAGER_ONLY = {"use_django.py": {"DJANGO_SETTINGS_MODULE": "django_project"}}
 
 
-def run_all(receiver: Receiver, arguments: list[str], extra: dict[str, str]) -> dict[str, tuple[str, Run]]:
+Outcome = dict[str, tuple[str, Run]]
+
+
+def run_all(
+    receiver: Receiver, arguments: list[str], extra: dict[str, str], modes: tuple[str, ...] = MODES
+) -> Outcome:
     """Run the same thing in every mode, side by side: mode -> (name of the run, outcome)."""
-    names = {mode: f"{mode}{next(_numbers)}x" for mode in MODES}
+    names = {mode: f"{mode}{next(_numbers)}x" for mode in modes}
     running = {
         mode: start(
             mode,
@@ -101,22 +112,25 @@ def run_all(receiver: Receiver, arguments: list[str], extra: dict[str, str]) -> 
     return {mode: (names[mode], finish(process)) for mode, process in running.items()}
 
 
-def compare(receiver: Receiver, outcome: dict[str, tuple[str, Run]], expected: tuple[str, ...]) -> None:
+def seen(receiver: Receiver, outcome: Outcome) -> dict[str, collections.Counter[Seen]]:
+    """The spans of each mode that the receiver got."""
+    return {mode: receiver.seen(name, name) for mode, (name, _) in outcome.items()}
+
+
+def compare(outcome: Outcome, spans: dict[str, collections.Counter[Seen]], expected: tuple[str, ...]) -> None:
     """Fail unless every mode ended well, printed the same and sent the same spans, `expected` among them."""
-    spans = {}
+    (first, (first_name, first_run)), *_ = outcome.items()
     for mode, (name, run) in outcome.items():
         assert run.code == 0, f"{mode}: {run.stdout}\n{run.stderr}"
-        spans[mode] = receiver.seen(name, name)
         shown = {f"{span.kind} {span.name}" for span in spans[mode]}
         assert shown.issuperset(expected), f"{mode} sent {sorted(shown)}\n{run.stderr}"
-        assert run.stdout.replace(name, "") == outcome["eager"][1].stdout.replace(outcome["eager"][0], "")
-    for mode in MODES:
-        more, fewer = spans[mode] - spans["eager"], spans["eager"] - spans[mode]
-        assert not more, f"{mode} differs from eager: {_lines(more)} instead of {_lines(fewer)}"
+        assert run.stdout.replace(name, "") == first_run.stdout.replace(first_name, "")
+        more, fewer = spans[mode] - spans[first], spans[first] - spans[mode]
+        assert not more, f"{mode} differs from {first}: {_lines(more)} instead of {_lines(fewer)}"
         assert not fewer, f"{mode} lacks {_lines(fewer)}"
 
 
-def _lines(spans: dict[Seen, int]) -> str:
+def _lines(spans: collections.Counter[Seen]) -> str:
     return "\n".join(f"{count} x {span}" for span, count in spans.items())
 
 
@@ -127,13 +141,33 @@ def test_same_spans(library: str, receiver: Receiver, address: Callable[[str], d
     for what in needs:
         extra |= address(what)
     outcome = run_all(receiver, [f"use_{library}.py"], extra)
-    compare(receiver, outcome, expected)
+    compare(outcome, seen(receiver, outcome), expected)
+
+
+@pytest.mark.parametrize("library", ["requests", "urllib3", "sqlite3", "boto3"])
+def test_same_spans_where_the_exporter_is_not_the_first_to_import_the_library(
+    library: str, receiver: Receiver, address: Callable[[str], dict[str, str]], tmp_path: Path
+) -> None:
+    """Exporting OTLP imports requests and urllib3, the sqlite exporter sqlite3; neither traces itself."""
+    needs, expected = EXPECTED[library]
+    extra = {"OTEL_TRACES_EXPORTER": "sqlite"}
+    for what in needs:
+        extra |= address(what)
+    outcome: Outcome = {}
+    for mode in MODES:
+        path = {"SPANWELL_SQLITE_PATH": str(tmp_path / mode)}
+        outcome |= run_all(receiver, [f"use_{library}.py"], extra | path, (mode,))
+    spans = {mode: stored(tmp_path / mode, name) for mode, (name, _) in outcome.items()}
+    compare(outcome, spans, expected)
+    scopes = {span.scope.rsplit(".", 1)[1] for span in spans["run"]}
+    assert not scopes & ({"requests", "urllib3", "sqlite3"} - {library})
+    assert not any("INSERT INTO span" in str(span.attributes) for span in spans["run"])
 
 
 @pytest.mark.parametrize("order", ["starlette-first", "fastapi-first", "by-submodule"])
 def test_fastapi_and_starlette_in_one_process(order: str, receiver: Receiver) -> None:
     outcome = run_all(receiver, ["use_asgi_both.py", order], {})
-    compare(receiver, outcome, ("SERVER GET /", "SERVER GET /plain"))
+    compare(outcome, seen(receiver, outcome), ("SERVER GET /", "SERVER GET /plain"))
     for name, _ in outcome.values():
         servers_seen = [
             (span.scope.rsplit(".", 1)[1], span.name)
@@ -156,24 +190,35 @@ WAYS = (
 )
 
 
+@pytest.fixture(scope="module")
+def usual(receiver: Receiver, address: Callable[[str], dict[str, str]]) -> collections.Counter[Seen]:
+    """The spans of ways.py with everything instrumented at start."""
+    outcome = run_all(receiver, ["ways.py", "function"], address("stub"), ("eager",))
+    compare(outcome, seen(receiver, outcome), ("SERVER GET /", "CLIENT GET"))
+    return seen(receiver, outcome)["eager"]
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_however_the_library_is_imported(
-    way: str, receiver: Receiver, address: Callable[[str], dict[str, str]]
+    way: str,
+    receiver: Receiver,
+    address: Callable[[str], dict[str, str]],
+    usual: collections.Counter[Seen],
 ) -> None:
-    outcome = run_all(receiver, ["ways.py", way], address("stub"))
-    compare(receiver, outcome, ("SERVER GET /", "CLIENT GET"))
-    name, _ = outcome["run"]
-    (client,) = (span for span in receiver.seen(name) if span.kind == "CLIENT" and "requests" in span.scope)
+    outcome = run_all(receiver, ["ways.py", way], address("stub"), ("lazy", "run"))
+    spans = seen(receiver, outcome)
+    compare(outcome, spans, ("SERVER GET /", "CLIENT GET"))
+    assert spans["run"] == usual
+    (client,) = (span for span in usual if span.kind == "CLIENT" and span.scope.endswith("requests"))
     assert client.parent == "GET /"
 
 
 def test_libraries_imported_before_opentelemetry(
-    receiver: Receiver, address: Callable[[str], dict[str, str]]
+    receiver: Receiver, address: Callable[[str], dict[str, str]], usual: collections.Counter[Seen]
 ) -> None:
     for number, lazy in enumerate(("false", "true")):
         name = f"before{number}"
         extra = {**address("stub"), "SPANWELL_LAZY_INSTRUMENTATION": lazy}
         run = finish(start("bare", ["already_imported.py"], receiver.endpoint(name), extra))
         assert run.code == 0, run.stderr
-        shown = {f"{span.kind} {span.name}" for span in receiver.seen(name)}
-        assert {"SERVER GET /", "CLIENT GET"} <= shown, run.stderr
+        assert receiver.seen(name, name) == usual, run.stderr

@@ -7,15 +7,14 @@ import importlib.metadata
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import spanwell._triggers as triggers
 from spanwell._triggers import AFTER, EAGER, FIRST_CALL, LAST, TABLE
 
-ENTRIES = {
-    entry.name: entry.value for entry in importlib.metadata.entry_points(group="opentelemetry_instrumentor")
-}
+ENTRIES = {entry.name: entry.value for entry in importlib.metadata.entry_points(group="opentelemetry_instrumentor")}
 
 
 def library_installed(name: str) -> bool:
@@ -27,7 +26,7 @@ INSTALLED = sorted(name for name in TABLE if name in ENTRIES and library_install
 
 
 def test_the_module_is_data_alone() -> None:
-    tree = ast.parse(open(triggers.__file__).read())
+    tree = ast.parse(Path(triggers.__file__).read_text())
     imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
     assert [node.module for node in imports if isinstance(node, ast.ImportFrom)] == ["__future__"]
     assert len(imports) == 1

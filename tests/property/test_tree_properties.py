@@ -86,5 +86,5 @@ def test_a_chain_of_a_hundred_thousand_spans() -> None:
     ]
     lines = list(render(Trace("a", chain), width=80))
     assert len(lines) == 100_001
-    assert "⋯99999 <99999>" in lines[-1]
+    assert "⋯99999 └ <99999>" in lines[-1]
     assert max(map(cells, lines)) <= 80

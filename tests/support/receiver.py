@@ -8,10 +8,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import gzip
+import json
 import re
+import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -105,6 +108,29 @@ def comparable(spans: Iterable[tuple[str, Any]], names: Iterable[str] = ()) -> c
         )
 
     return collections.Counter(form(scope, span) for scope, span in pairs)
+
+
+def stored(path: Path, *names: str) -> collections.Counter[Seen]:
+    """The comparable form of what the `sqlite` exporter wrote to `path`."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(
+            "SELECT span_id, parent_id, scope, name, kind, status, attributes, links FROM span"
+        ).fetchall()
+    by_id = {row[0]: row[3] for row in rows}
+
+    def form(row: tuple[Any, ...]) -> Seen:
+        _, parent, scope, name, kind, status, attributes, links = row
+        kept = tuple(
+            sorted(
+                (key, _blot(json.dumps(value), names))
+                for key, value in json.loads(attributes or "{}").items()
+                if not VARYING.search(key)
+            )
+        )
+        above = _blot(by_id.get(parent, "(remote)"), names) if parent else ""
+        return Seen(scope, _blot(name, names), kind.upper(), status, above, len(json.loads(links or "[]")), kept)
+
+    return collections.Counter(map(form, rows))
 
 
 def _value(value: Any) -> str:

@@ -55,9 +55,7 @@ def command(mode: str, arguments: Sequence[str]) -> list[str]:
     return [str(instrument), sys.executable, *arguments]
 
 
-def start(
-    mode: str, arguments: Sequence[str], endpoint: str, extra: Mapping[str, str]
-) -> subprocess.Popen[str]:
+def start(mode: str, arguments: Sequence[str], endpoint: str, extra: Mapping[str, str]) -> subprocess.Popen[str]:
     """Start this Python with `arguments` in `mode`, in the folder of the scenario scripts."""
     return subprocess.Popen(
         command(mode, arguments),

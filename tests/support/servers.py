@@ -38,9 +38,7 @@ def find_binary(name: str, *patterns: str) -> str | None:
     if found:
         return os.path.realpath(found)
     matches = [path for pattern in patterns for path in glob.glob(pattern)]
-    return max(
-        matches, key=lambda path: [int(part) for part in path.split("/") if part.isdigit()], default=None
-    )
+    return max(matches, key=lambda path: [int(part) for part in path.split("/") if part.isdigit()], default=None)
 
 
 def free_port() -> int:

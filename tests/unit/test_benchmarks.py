@@ -164,6 +164,13 @@ def test_a_child_is_timed_and_its_answer_read():
 
 
 @pytest.mark.slow
+def test_a_child_without_an_answer_has_no_figures():
+    child = children.run((sys.executable, "-c", "print('{broken')"), dict(os.environ), 30)
+    with pytest.raises(ChildError, match="gave no over"):
+        child.figure("over")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "timeout", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import dataclasses
 import gc
@@ -14,7 +15,7 @@ import time
 
 import pytest
 from opentelemetry import context, trace
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -380,6 +381,59 @@ def test_iterator_handed_to_another_thread_leaves_that_thread_s_context_alone(ma
     assert ids(exporter) == ["id0", "id1"]
 
 
+def in_thread_with_this_context(function):
+    copied = contextvars.copy_context()
+    thread = threading.Thread(target=copied.run, args=(function,))
+    thread.start()
+    thread.join()
+
+
+def test_iterator_stepped_in_a_thread_with_a_copy_of_the_context(make, exporter, provider):
+    with provider.get_tracer("test").start_as_current_span("poll") as poll:
+        steps = iter(make(2))
+        next(steps)
+        in_thread_with_this_context(lambda: next(steps))
+    steps = None
+    wait_for(lambda: ids(exporter) == ["id0", "id1"])
+    assert {span.parent.span_id for span in processed(exporter)} == {poll.get_span_context().span_id}
+
+
+def test_garbage_found_by_a_thread_that_works_for_the_message(make, exporter):
+    steps = iter(make(1))
+    next(steps)
+    own, cycle, after = current(), [steps], []
+    cycle.append(cycle)
+    del steps, cycle
+
+    def work():
+        gc.collect()
+        after.append(current() is own)
+
+    gc.disable()
+    try:
+        in_thread_with_this_context(work)
+    finally:
+        gc.enable()
+    assert after == [True]
+    wait_for(lambda: ids(exporter) == ["id0"])
+
+
+def test_suspended_generator_goes_on_under_its_consumer_s_span(make, exporter, provider):
+    def bodies():
+        for message in make(2, None):
+            yield message["Body"]
+
+    tracer, generator = provider.get_tracer("test"), bodies()
+    parents = []
+    for name in ("first", "second"):
+        with tracer.start_as_current_span(name) as span:
+            next(generator)
+            parents.append(span.get_span_context().span_id)
+    generator.close()
+    wait_for(lambda: len(processed(exporter)) == 2)
+    assert [span.parent.span_id for span in processed(exporter)] == parents
+
+
 def test_two_threads_share_a_batch_without_a_second_span(make, exporter):
     batch = make(200)
 
@@ -396,6 +450,14 @@ def test_two_threads_share_a_batch_without_a_second_span(make, exporter):
 
 
 def test_iterator_in_a_garbage_cycle_ends_its_span(make, exporter, provider):
+    class Enders(SpanProcessor):
+        def on_end(self, span):
+            # A finaliser may run while this very thread holds the lock of a processor.
+            enders.append((span.name, threading.current_thread().name))
+
+    enders = []
+    provider.add_span_processor(Enders())
+
     def abandon():
         cycle = [iter(make(2))]
         cycle.append(cycle)
@@ -407,6 +469,7 @@ def test_iterator_in_a_garbage_cycle_ends_its_span(make, exporter, provider):
         gc.collect()
         assert current() is second
     wait_for(lambda: ids(exporter) == ["id0"])
+    assert ("process orders", "spanwell-reaper") in enders
 
 
 def test_span_ends_at_the_limit_and_only_once(make, exporter, monkeypatch):
@@ -466,6 +529,7 @@ def test_forked_child_leaves_the_parent_s_open_span_alone_and_traces_its_own(mak
     assert ids(exporter) == ["id0"]
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_forked_child_that_goes_on_with_the_loop_does_not_end_the_parent_s_span(make, exporter):
     steps = iter(make(2))
     next(steps)

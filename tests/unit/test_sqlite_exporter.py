@@ -82,12 +82,8 @@ def test_a_span_is_read_back_as_it_was(path: str) -> None:
         "raw": b"\x00\xff",
         "nan": float("inf"),
     }
-    assert [tuple(event) for event in found.events] == [
-        ("exception", START + 5, {"exception.type": "KeyError"})
-    ]
-    assert [tuple(link) for link in found.links] == [
-        ("7".zfill(32), "8".zfill(16), {"why": "batch"}, "a=b")
-    ]
+    assert [tuple(event) for event in found.events] == [("exception", START + 5, {"exception.type": "KeyError"})]
+    assert [tuple(link) for link in found.links] == [("7".zfill(32), "8".zfill(16), {"why": "batch"}, "a=b")]
     assert found.resource == {"service.name": "shop"}
     assert (found.scope, found.scope_version, found.flags) == ("tests", "1.0", 0x301)
 

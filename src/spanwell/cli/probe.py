@@ -139,7 +139,8 @@ def recorded_losses(settings: Settings, environ: Mapping[str, str]) -> Findings:
     if not os.path.exists(path):
         yield "ok", "none recorded"
         return
-    from spanwell.explore.stores.sqlite import SqliteStore, StoreError
+    from spanwell.explore.model import StoreError
+    from spanwell.explore.stores.sqlite import SqliteStore
 
     try:
         with SqliteStore(path) as store:

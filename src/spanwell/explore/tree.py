@@ -82,14 +82,13 @@ def _title(trace: Trace) -> str:
         f"trace {clean(trace.trace_id)}",
         format_time(trace.start_ns) + " UTC",
         format_duration(trace.duration),
-        _number(len(trace.spans), "span"),
-        _number(len(trace.services), "service"),
     ]
-    if trace.errors:
-        parts.append(_number(len(trace.errors), "error"))
+    # What is wrong first: a narrow terminal cuts the end.
     missing = len(_by_parent(trace))
-    if missing:
-        parts.append(_number(missing, "missing parent"))
+    for number, what in ((len(trace.errors), "error"), (missing, "missing parent")):
+        if number:
+            parts.append(_number(number, what))
+    parts += [_number(len(trace.spans), "span"), _number(len(trace.services), "service")]
     return "  ".join(parts)
 
 
@@ -129,8 +128,7 @@ def _subtree(trace: Trace, places: list[_Place], columns: _Columns, paint: Paint
     while stack:
         place = stack.pop()
         if cells(place.own) > limit:
-            mark = f"⋯{place.depth} "
-            place = place._replace(own=mark, below="")
+            place = place._replace(own=f"⋯{place.depth} {place.own[-2:]}")
         span = trace.spans[place.position]
         children = trace.children.get(place.position, ())
         yield _span_line(trace, span, place, columns, paint)
@@ -138,8 +136,7 @@ def _subtree(trace: Trace, places: list[_Place], columns: _Columns, paint: Paint
         if error:
             branch = place.below + ("│ " if children else "  ")
             yield paint("branch", branch) + paint("error", fit(f"✗ {error}", max(8, width - cells(branch))))
-        below = place.below if place.below or place.depth == 0 else place.own
-        stack.extend(reversed(_places(children, below[: limit + 2], place.depth + 1)))
+        stack.extend(reversed(_places(children, place.below[: limit + 2], place.depth + 1)))
 
 
 def _span_line(trace: Trace, span: SpanRecord, place: _Place, columns: _Columns, paint: Paint) -> str:

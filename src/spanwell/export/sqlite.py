@@ -50,6 +50,9 @@ class SqliteSpanExporter(SpanExporter):
     named it.
     """
 
+    counts_losses = True
+    """What is lost here is counted and reported here: whoever calls need not."""
+
     def __init__(
         self,
         path: str,

@@ -21,8 +21,8 @@ LOG_CEILING = 32_000_000
 PRUNE_SPANS = 512
 """Spans that one step of pruning removes at most."""
 
-PRUNE_STEPS = 8
-"""Steps of pruning in one transaction at most."""
+PRUNE_STEPS, PRUNE_LIMIT = 4, 16
+"""Steps of pruning in one transaction: usually at most, and at most while what is to be added does not fit."""
 
 _VACUUM_PAGES = 2048
 _FILL = 0.9
@@ -136,8 +136,10 @@ def make_room(connection: Connection, max_bytes: int, incoming: int) -> None:
     if _used(connection, page) + incoming * 2 <= max_bytes:  # indexes and summaries: about as much again
         return
     goal = max(0, int(max_bytes * _FILL) - incoming * 2)
-    for _ in range(PRUNE_STEPS):
-        if schema.delete_oldest(connection, PRUNE_SPANS) == 0 or _used(connection, page) <= goal:
+    for step in range(1, PRUNE_LIMIT + 1):
+        removed = schema.delete_oldest(connection, PRUNE_SPANS)
+        used = _used(connection, page)
+        if removed == 0 or used <= goal or (step >= PRUNE_STEPS and used + incoming * 2 <= max_bytes):
             break
 
 

@@ -185,7 +185,7 @@ class _Iteration:
             return
         same_loop = id(frame) == self._frame_id and frame.f_code is self._code
         with guard("end of a process span"):
-            if self._ours(mark, same_loop):
+            if self._ours(mark, same_loop, final):
                 # Not `detach`: its token is refused after a change of thread or task, and logged as an error.
                 attach(self._ambient)
             mark.open = False
@@ -194,15 +194,15 @@ class _Iteration:
             else:
                 reaper.end(self._key)
 
-    def _ours(self, mark: _Mark, same_loop: bool) -> bool:
+    def _ours(self, mark: _Mark, same_loop: bool, final: bool) -> bool:
         """Whether the current context is ours to replace.
 
         It is when it derives from the message's, which covers a body that attached more and did not detach.
         A foreign context is replaced only in the loop's own frame, and not in a generator's, whose caller may
         have moved on: elsewhere, as in a late garbage collection, it belongs to unrelated work.
         """
-        if threading.get_ident() != self._thread:
-            return False
+        if final and threading.get_ident() != self._thread:
+            return False  # garbage, found by a thread that may work in a copy of the message's context
         if same_loop and not self._code.co_flags & _SUSPENDS:
             return True
         found = get_value(_MARK)

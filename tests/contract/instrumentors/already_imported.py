@@ -4,7 +4,6 @@ import sys
 
 import flask
 import requests
-
 from opentelemetry.instrumentation.auto_instrumentation import initialize
 
 initialize()

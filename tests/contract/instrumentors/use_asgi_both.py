@@ -12,8 +12,8 @@ elif sys.argv[1] == "fastapi-first":
     from fastapi import FastAPI
     from starlette.applications import Starlette
 else:  # Starlette's package, but not its applications, then FastAPI's class from its own module
-    import starlette.routing  # noqa: I001
-    import fastapi.applications
+    import starlette.routing  # noqa: F401, I001
+    import fastapi.applications  # noqa: F401
 
     FastAPI = sys.modules["fastapi"].FastAPI
     from starlette.applications import Starlette

@@ -79,7 +79,7 @@ def names():
 
 @way
 def submodules():
-    import flask.globals
+    import flask.globals  # noqa: F401
     import requests.adapters
     import requests.sessions
 
