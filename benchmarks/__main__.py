@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import envs, machine, table, targets
+from benchmarks import children, envs, machine, table, targets
 from benchmarks.sections import SECTIONS, Bench, Section
 from benchmarks.stubs import Stubs
 
@@ -36,9 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sections = _chosen(options.only)
     only = frozenset(options.contenders)
     machine_lines = machine.describe(options.python)
-    environments = _environments(options, sections, only)
     results = {}
-    with Stubs() as stubs, tempfile.TemporaryDirectory() as home:
+    with contextlib.ExitStack() as stack:
+        if not options.use_env:
+            stack.enter_context(envs.alone(_say))
+        environments = _environments(options, sections, only)
+        stubs = stack.enter_context(Stubs())
+        home = stack.enter_context(tempfile.TemporaryDirectory())
         bench = Bench(
             environments=environments,
             stubs=stubs,
@@ -114,7 +119,7 @@ def _environments(
                 ready[name] = envs.build(name, options.python, rebuild=options.rebuild)
         except envs.BuildError as error:
             _say(f"environment {name} failed: {error}")
-            ready[name] = str(error)
+            ready[name] = children.told(str(error))
     return ready
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -80,10 +81,10 @@ def _text(file: Any) -> str:
 
 def _child(fields: list[bytes], output: str, errors: str) -> Child:
     if len(fields) != 6:
-        raise ChildError(_last_line(errors) or "did not start")
+        raise ChildError(told(errors) or "did not start")
     code, user, system, wall, peak, end = (float(field) for field in fields)
     if code != 0:
-        raise ChildError(f"exit {code:.0f}: {_last_line(errors)}")
+        raise ChildError(f"exit {code:.0f}: {told(errors)}")
     unit = 1 if sys.platform == "darwin" else 1024
     return Child(user + system, wall, peak * unit, end, _answer(output))
 
@@ -100,4 +101,9 @@ def _answer(output: str) -> dict[str, Any]:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else ""
+    return lines[-1] if lines else ""
+
+
+def told(text: str) -> str:
+    """The last line of `text`, short and without the folders of this machine: it may end up in a document."""
+    return re.sub(r"(?:/[^/\s'\":,]+)+/", "", _last_line(text))[:200]

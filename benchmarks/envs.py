@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +12,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".envs"
@@ -62,6 +68,19 @@ class Environment:
     def bin(self) -> Path:
         """The folder of its programs."""
         return self.prefix / "bin"
+
+
+@contextlib.contextmanager
+def alone(say: Callable[[str], None]) -> Iterator[None]:
+    """Have the environments to oneself: two runs at once would disturb, or even rebuild, each other's."""
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "bench.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another benchmark to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def existing(name: str, prefix: Path) -> Environment:

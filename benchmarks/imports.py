@@ -72,6 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--top", type=int, default=25)
     parser.add_argument("--calls", action="store_true", help="profile the functions of a case that is a file")
     options = parser.parse_args(arguments)
+    with envs.alone(lambda text: print(text, file=sys.stderr)):
+        return _profile(options)
+
+
+def _profile(options: argparse.Namespace) -> int:
     command = COMMANDS.get(options.case, (options.case,))
     if options.calls:
         return _calls(options.launcher, command, options.top)

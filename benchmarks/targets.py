@@ -60,7 +60,7 @@ def verdict(value: float | None, limit: float) -> str:
     """`met`, or by how much it is missed."""
     if value is None:
         return "not measured"
-    return "met" if value <= limit else f"**missed by {(value / limit - 1) * 100:.0f} %**"
+    return "met" if value <= limit else f"**missed by {(value / limit - 1) * 100:.1f} %**"
 
 
 def markdown(results: Mapping[str, Result]) -> str:

@@ -100,6 +100,11 @@ class Losses:
         with self._lock:
             return sum(number for (kind, _), number in self._counts.items() if kind != "errors")
 
+    def tell(self, number: int) -> None:
+        """A log line has told of `number` lost items."""
+        with self._lock:
+            self.said += number
+
     def snapshot(self) -> dict[tuple[str, str], int]:
         """A copy of every count."""
         with self._lock:

@@ -83,12 +83,68 @@ def stop_retries(exporter: object) -> None:
             event.set()
 
 
+def endpoint_of(exporter: object) -> str:
+    """Where one of upstream's OTLP exporters sends to, or ""."""
+    found = getattr(exporter, "_endpoint", "")
+    return without_credentials(found) if isinstance(found, str) else ""
+
+
+def without_credentials(url: str) -> str:
+    """`url` without user and password, fit for a log."""
+    scheme, mark, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    return scheme + mark + authority.rpartition("@")[2] + slash + path
+
+
+def keep_cause(exporter: object, keep: Callable[[str], None]) -> None:
+    """Call `keep` with what became of each request of upstream's OTLP/HTTP exporters.
+
+    `export` returns no reason, and what it logs after a single attempt does not tell it either ("due to timeout,
+    max retries or shutdown"). Their transport (before 1.45 a requests.Session) knows.
+    """
+    for owner in (getattr(getattr(exporter, "_client", None), "_transport", None), getattr(exporter, "_session", None)):
+        if hasattr(owner, "request"):
+            _watch_requests(owner, keep)
+            return
+
+
+def _watch_requests(transport: Any, keep: Callable[[str], None]) -> None:
+    original = transport.request
+
+    def request(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = original(*args, **kwargs)
+        except Exception as error:
+            keep(root_cause(error))
+            raise
+        error = getattr(result, "error", None)
+        status, reason = getattr(result, "status_code", None), getattr(result, "reason", None)
+        keep(root_cause(error) if isinstance(error, Exception) else f"it answers {status} {reason or ''}".rstrip())
+        return result
+
+    transport.request = request
+
+
+def root_cause(error: BaseException) -> str:
+    """What the operating system said ("Connection refused"), out of the wrappings of requests and urllib3."""
+    for _ in range(20):
+        deeper = error.__cause__ or error.__context__
+        if deeper is None:
+            break
+        error = deeper
+    if isinstance(error, TimeoutError) and not error.strerror:
+        return "no answer in time"
+    said = getattr(error, "strerror", None) or str(error)
+    return (said if isinstance(said, str) and said else type(error).__name__)[:500]
+
+
 _EXPORTER_LOGGERS = (
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
     "opentelemetry.exporter.otlp.proto.http._log_exporter",
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
     "opentelemetry.exporter.otlp.common.http",
+    "opentelemetry.util.re",  # says what is wrong with the headers, once a build
 )
 
 
@@ -104,8 +160,14 @@ class _Said(Filter):
         if threading.get_ident() != self._thread:
             return True
         # The first line tells the cause ("Transient error Connection refused"), later ones only that it went on.
-        self.last = self.last or record.getMessage()[:500]
+        self.last = self.last or _message(record)
         return False
+
+
+def _message(record: LogRecord) -> str:
+    if record.name == "opentelemetry.util.re":  # its own text quotes the header, which may be a secret
+        return "OTEL_EXPORTER_OTLP_HEADERS is no list such as name=value,name=value; what is malformed is left out"
+    return record.getMessage()[:500]
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def launch(arguments: Sequence[str]) -> NoReturn:
     try:
         os.execvpe(command[0], command, environ)
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
+        missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
         sys.stderr.write(f"spanwell: cannot run {command[0]!r}: {error.strerror}\n")
         sys.exit(127 if missing else 126)
 

@@ -114,7 +114,7 @@ def test_ratios_are_left_out_when_the_base_failed():
 def test_targets_say_met_missed_and_not_measured():
     text = targets.markdown({"import": result(bare=0.2, run=0.26, instrument=0.4)})
     assert "| 1.35x | 1.30x | met |" in text
-    assert "| 1.8x | 2.00x | **missed by 11 %** |" in text
+    assert "| 1.8x | 2.00x | **missed by 11.1 %** |" in text
     assert "| 1.45x | - | not measured |" in text
 
 
@@ -135,6 +135,11 @@ def test_every_contender_of_a_section_is_known():
         if section.name not in ("span", "size"):
             assert set(section.keys) <= set(contenders.ALL)
         assert section.environments(frozenset()) <= set(envs.REQUIREMENTS)
+
+
+def test_an_error_is_told_without_the_folders_of_this_machine():
+    text = "Traceback ...\nFileNotFoundError: [Errno 2] No such file: '/home/me/repo/.envs/bin/spanwell'\n"
+    assert children.told(text) == "FileNotFoundError: [Errno 2] No such file: 'spanwell'"
 
 
 def test_importtime_output_is_parsed_and_summed_by_package():

@@ -12,7 +12,10 @@ def _start():
         from spanwell._run import start
     except ImportError:
         return
-    start()
+    try:
+        start()
+    except Exception as error:
+        sys.stderr.write("spanwell: nothing is traced: %s: %s\n" % (type(error).__name__, error))
 
 
 def _give_way(here):

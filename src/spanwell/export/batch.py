@@ -1,7 +1,7 @@
-"""Batching: ended spans wait in a bounded queue, one worker thread exports them, exit is bounded.
+"""Batching: what ended waits in a bounded queue, one worker thread exports it, exit is bounded.
 
-Upstream's BatchSpanProcessor ignores the timeout of `force_flush`, joins its worker for up to 30 s at shutdown
-and does not tell how much it dropped (RATIONALE.md, "Our own batch processor").
+Upstream's batch processors ignore the timeout of `force_flush`, join their worker for up to 30 s at shutdown
+and do not tell how much they dropped (RATIONALE.md, "Our own batch processor").
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import threading
 import time
 import weakref
 from collections import deque
-from logging import getLogger
 
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
@@ -21,20 +20,20 @@ from spanwell.export.breaker import Breaker
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from opentelemetry.context import Context
 
     from spanwell.export.guarded import GuardedExporter
 
-logger = getLogger("spanwell")
 
+class Batch:
+    """Hands items to `exporter` in batches, from its own thread, started by the first item.
 
-class BatchProcessor(SpanProcessor):
-    """Hands sampled spans to `exporter` in batches, from its own thread, started by the first span.
-
-    `max_queue` bounds what waits (beyond it the oldest span goes, counted), `max_batch` one export, `delay`
+    `max_queue` bounds what waits (beyond it the oldest item goes, counted), `max_batch` one export, `delay`
     is the pause between exports and `flush_timeout` the default of `force_flush`, both in seconds. `ready` is
-    called by the worker before the first export and may wait for a short while, e.g. for the resource.
+    called by the worker before the first export and may wait for a short while, e.g. for the resource. `setting`
+    is the variable that sets `max_queue`, for the report.
     """
 
     def __init__(
@@ -47,6 +46,7 @@ class BatchProcessor(SpanProcessor):
         flush_timeout: float = 30.0,
         ready: Callable[[], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        setting: str = "OTEL_BSP_MAX_QUEUE_SIZE",
     ) -> None:
         self._exporter = exporter
         self._max_queue = max_queue
@@ -55,9 +55,11 @@ class BatchProcessor(SpanProcessor):
         self._flush_timeout = flush_timeout
         self._ready = ready
         self._clock = clock
+        self._setting = setting
         self._breaker = Breaker()
-        self._queue: deque[ReadableSpan] = deque()
+        self._queue: deque[Any] = deque()
         self._closed = False
+        self._finished = False
         self._reset()
         if hasattr(os, "register_at_fork"):
             after_fork = weakref.WeakMethod(self._after_fork)
@@ -68,8 +70,7 @@ class BatchProcessor(SpanProcessor):
         self._wake = threading.Event()
         self._flushes: list[_Flush] = []
         self._worker: threading.Thread | None = None
-        self._in_flight = 0
-        self._abandoned = False
+        self._ended = False
 
     def _after_fork(self) -> None:
         """In the child: what waits belongs to the parent, and so does the worker thread."""
@@ -78,38 +79,40 @@ class BatchProcessor(SpanProcessor):
 
     # --- the application's threads ----------------------------------------------------------------------------
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Nothing: a span counts when it has ended."""
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Queue `span` if it is sampled. Never blocks and never raises."""
-        context = span.context
-        if context is None or not context.trace_flags & 1:
-            return
+    def put(self, item: Any) -> None:
+        """Queue `item`. Never blocks and never raises."""
         queue = self._queue
         if self._closed:
-            losses.add("spans", "ended after shutdown", 1)
+            losses.add(self._exporter.signal, "ended after shutdown", 1)
             return
-        if len(queue) >= self._max_queue:
+        queue.append(item)
+        if len(queue) > self._max_queue:
             self._drop_oldest()
-        queue.append(span)
         if self._worker is None:
             self._start()
         elif len(queue) >= self._max_batch and not self._wake.is_set():
             self._wake.set()
+        if self._finished:  # while this thread was in here: nobody else will look into the queue again
+            self._count_left()
 
     def _drop_oldest(self) -> None:
+        dropped = 0
         try:
-            self._queue.popleft()
+            while len(self._queue) > self._max_queue:
+                self._queue.popleft()
+                dropped += 1
         except IndexError:
+            pass
+        if not dropped:
             return
-        losses.add("spans", "queue full", 1)
+        losses.add(self._exporter.signal, "queue full", dropped)
         warn_once(
-            f"queue:{self._exporter.name}",
-            "spanwell: the queue to exporter %s is full (%d spans); the oldest are dropped and counted"
-            " (OTEL_BSP_MAX_QUEUE_SIZE)",
+            f"queue:{self._exporter.signal}:{self._exporter.name}",
+            "spanwell: the queue to exporter %s is full (%d %s); the oldest are dropped and counted (%s)",
             self._exporter.name,
             self._max_queue,
+            self._exporter.signal,
+            self._setting,
         )
 
     def _start(self) -> None:
@@ -126,16 +129,16 @@ class BatchProcessor(SpanProcessor):
     def force_flush(self, timeout_millis: int | None = None) -> bool:
         """Export what waits now; True if all of it arrived within `timeout_millis` (default: flush_timeout)."""
         timeout = self._flush_timeout if timeout_millis is None else timeout_millis / 1000
-        if self._worker is None or self._closed:
-            return not self._queue
         flush = _Flush()
         with self._lock:
+            if self._worker is None or self._closed or self._ended:
+                return not self._queue
             self._flushes.append(flush)
         self._wake.set()
         return flush.done.wait(timeout) and flush.arrived
 
     def begin_shutdown(self) -> None:
-        """Take no more spans and let the worker export what waits, one attempt a batch."""
+        """Take nothing more and let the worker export what waits, one attempt a batch."""
         if self._closed:
             return
         self._closed = True
@@ -143,21 +146,33 @@ class BatchProcessor(SpanProcessor):
         self._wake.set()
 
     def finish(self, timeout: float) -> None:
-        """Wait up to `timeout` seconds for the worker, then let go; what did not arrive is counted."""
+        """Wait up to `timeout` seconds for the worker, then let go; what did not arrive is counted. Idempotent."""
+        end = self._clock() + timeout
         self.begin_shutdown()
+        if self._finished:
+            return
         worker = self._worker
         if worker is not None and worker is not threading.current_thread():
             worker.join(max(0.0, timeout))
-        self._abandoned = True
-        left = len(self._queue) + self._in_flight
-        self._queue.clear()
-        if left:
-            self._exporter.lost(left, "exit")
-        self._exporter.shutdown()
+        self._finished = True
+        self._count_left()
+        self._exporter.shutdown(max(0.0, end - self._clock()))
 
     def shutdown(self) -> None:
         """`finish` with `flush_timeout`, for a provider that is shut down by hand."""
         self.finish(self._flush_timeout)
+
+    def _count_left(self) -> None:
+        """Empty the queue and count it as lost. Several threads may do so at once."""
+        left = 0
+        try:
+            while True:
+                self._queue.popleft()
+                left += 1
+        except IndexError:
+            pass
+        if left:
+            self._exporter.lost(left, "exit")
 
     # --- the worker thread ------------------------------------------------------------------------------------
 
@@ -167,15 +182,23 @@ class BatchProcessor(SpanProcessor):
             self._wake.clear()
             self._turn()
         self._turn()
+        with self._lock:
+            self._ended = True
+        self._answer(False)  # a flush that came after the last turn
 
     def _turn(self) -> None:
         with self._lock:
-            flushes, self._flushes = self._flushes, []
+            asked = len(self._flushes)
         arrived = False
         try:
             arrived = self._drain()
         except Exception as error:
             failed(f"export to {self._exporter.name}", error)
+        self._answer(arrived, asked)
+
+    def _answer(self, arrived: bool, number: int | None = None) -> None:
+        with self._lock:
+            flushes, self._flushes = self._flushes[:number], [] if number is None else self._flushes[number:]
         for flush in flushes:
             flush.arrived = arrived
             flush.done.set()
@@ -184,13 +207,11 @@ class BatchProcessor(SpanProcessor):
         """Export batch after batch while the destination takes them; True if nothing is left and all arrived."""
         arrived = True
         for _ in range(1 + len(self._queue) // self._max_batch):
-            if not self._queue:
+            if not self._queue or self._finished:
                 break
             if not self._breaker.allows(self._clock()) and not self._closed:
                 return False
             arrived = self._export() and arrived
-            if self._abandoned:
-                return False
         return arrived
 
     def _export(self) -> bool:
@@ -198,34 +219,36 @@ class BatchProcessor(SpanProcessor):
         if ready is not None:
             ready()
         batch = self._take()
-        self._in_flight = len(batch)
         arrived = self._exporter.deliver(batch, len(batch))
-        if self._abandoned:  # counted by `finish` already
-            return False
-        self._in_flight = 0
         if arrived:
             self._breaker.succeeded()
         else:
             self._breaker.failed(self._clock())
-            if self._closed:
-                self._give_up()
+            if self._closed:  # one failed attempt is enough: the rest would fail the same way
+                self._count_left()
         return arrived
 
-    def _give_up(self) -> None:
-        """At exit one failed attempt is enough: the rest would fail the same way."""
-        left = len(self._queue)
-        self._queue.clear()
-        if left:
-            self._exporter.lost(left, "exit")
-
-    def _take(self) -> list[ReadableSpan]:
-        batch: list[ReadableSpan] = []
+    def _take(self) -> list[Any]:
+        batch: list[Any] = []
         try:
             while len(batch) < self._max_batch:
                 batch.append(self._queue.popleft())
         except IndexError:
             pass
         return batch
+
+
+class BatchProcessor(Batch, SpanProcessor):
+    """A `Batch` of the sampled spans."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Nothing: a span counts when it has ended."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue `span` if it is sampled. Never blocks and never raises."""
+        context = span.context
+        if context is not None and context.trace_flags & 1:
+            self.put(span)
 
 
 class _Flush:

@@ -1,11 +1,14 @@
-"""The exporter as the batch processor sees it: built at the first export, never raising, its losses counted."""
+"""The exporter as a batch sees it: built at the first export, never raising, its losses counted once."""
 
 from __future__ import annotations
 
+import os
+import threading
+import weakref
 from logging import getLogger
 
 from spanwell._guard import failed, losses, warn_once
-from spanwell._otel import quiet_exporters, stop_retries, suppressed
+from spanwell._otel import endpoint_of, keep_cause, quiet_exporters, stop_retries, suppressed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,9 +22,10 @@ class GuardedExporter:
     """Exports through the exporter that `build` returns, calling `build` at the first export only.
 
     `name` is the exporter's name as the user wrote it, `signal` what it exports ("spans", "metrics", "log
-    records"), `where` its endpoint or file, for the report. A batch that does not arrive is counted as lost and
-    reported once, with the reason that the exporter itself logged; an exporter with `counts_losses` does both
-    itself, so that it can be used alone.
+    records"), `where` its endpoint or file, for the report. What does not arrive is counted exactly once, as it
+    fails or at `shutdown`. The first loss is reported with its cause; what is lost while the process ends is
+    reported by `shutdown`, in one line. An exporter with `counts_losses` counts and reports its failures itself,
+    so that it can be used alone.
     """
 
     def __init__(self, name: str, build: Callable[[], Any], signal: str = "spans", where: str = "") -> None:
@@ -32,63 +36,162 @@ class GuardedExporter:
         self._exporter: Any = None
         self._broken = ""
         self._last = False
+        self._closed = False
+        self._cause = ""
+        self._unsaid = 0
+        self._why = ""
+        self._in_flight = 0
+        self._lock = threading.Lock()
+        if hasattr(os, "register_at_fork"):
+            after_fork = weakref.WeakMethod(self._after_fork)
+            os.register_at_fork(after_in_child=lambda: (method := after_fork()) and method())
+
+    def _after_fork(self) -> None:
+        """In the child: connections and losses are the parent's, and a lock may be held by a thread that is gone.
+
+        The parent's exporter stays referenced: to finalise it here could end the parent's TLS or gRPC session.
+        """
+        self._lock = threading.Lock()
+        self._in_flight = self._unsaid = 0
+        if self._exporter is not None:
+            _inherited.append(self._exporter)
+            self._exporter = None
 
     def deliver(self, batch: Any, number: int) -> bool:
         """Export `batch`, which holds `number` items; True if it arrived. Never raises."""
-        with suppressed(), quiet_exporters() as said:
+        with self._lock:
+            if self._closed:
+                losses.add(self.signal, f"after shutdown ({self.name})", number)
+                return False
+            self._in_flight = number
+        arrived, reason, counted = False, "", False
+        try:
+            arrived, reason, counted = self._attempt(batch)
+        finally:
+            with self._lock:
+                self._in_flight, mine = 0, not self._closed
+            if mine and not arrived and not counted:
+                self.lost(number, "export failed", reason)
+        # After a shutdown in the meantime the batch is counted as lost already: nobody waited for this answer.
+        return arrived and mine
+
+    def _attempt(self, batch: Any) -> tuple[bool, str, bool]:
+        """(arrived, why not, counted by the exporter itself)"""
+        self._cause = ""
+        with suppressed():
             try:
-                arrived = bool(self._built().export(batch).name == "SUCCESS")
-                reason = said.last or "the exporter reported a failure"
+                exporter = self._built()
             except Exception as error:
-                arrived, reason = False, f"{type(error).__name__}: {error}"
-                logger.debug("spanwell: export to %s failed", self.name, exc_info=error)
-        if not arrived and not getattr(self._exporter, "counts_losses", False):
-            self.lost(number, "export failed", reason)
-        return arrived
+                logger.debug("spanwell: exporter %s cannot be set up", self.name, exc_info=error)
+                return False, f"cannot be set up: {error}", False
+            with quiet_exporters() as said:
+                try:
+                    if exporter.export(batch).name == "SUCCESS":
+                        return True, "", False
+                    reason = self._cause or said.last or "the exporter reported a failure"
+                except Exception as error:
+                    reason = f"{type(error).__name__}: {error}"
+                    logger.debug("spanwell: export to %s failed", self.name, exc_info=error)
+        return False, reason, getattr(exporter, "counts_losses", False)
 
     def _built(self) -> Any:
         if self._broken:
             raise RuntimeError(self._broken)
         if self._exporter is None:
-            try:
-                self._exporter = self._build()
-            except Exception as error:
-                self._broken = f"cannot be set up: {error}"
-                raise
+            with quiet_exporters() as said:
+                try:
+                    exporter = self._build()
+                except Exception as error:
+                    self._broken = str(error) or type(error).__name__
+                    raise
+            if said.last:
+                warn_once(f"set-up:{self.name}:{said.last}", "spanwell: exporter %s: %s", self.name, said.last)
+            keep_cause(exporter, self._keep)
+            self.where = self.where or endpoint_of(exporter)
+            self._exporter = exporter
             if self._last:
-                stop_retries(self._exporter)
+                stop_retries(exporter)
         return self._exporter
+
+    def _keep(self, cause: str) -> None:
+        self._cause = cause
 
     def lost(self, number: int, kind: str, reason: str = "not delivered before the process ended") -> None:
         """Count `number` items as lost; the first time, say so with `reason`."""
         losses.add(self.signal, f"{kind} ({self.name})", number)
-        if warn_once(
+        self._why = self._why or reason
+        if not self._last and warn_once(
             f"lost:{self.signal}:{self.name}",
             "spanwell: %d %s did not reach exporter %s: %s; further losses are counted and said at exit"
             " (try `spanwell doctor`)",
             number,
             self.signal,
-            self.name + (f" ({self.where})" if self.where else ""),
+            self._shown(),
             reason.rstrip("."),
         ):
-            losses.said += number
+            losses.tell(number)
+            self._why = ""
+        else:
+            self._unsaid += number
+
+    def _shown(self) -> str:
+        return self.name + (f" ({self.where})" if self.where else "")
 
     def last_attempt(self) -> None:
-        """The process ends: from now on an export is tried once."""
+        """The process ends: from now on an export is tried once, and losses are said together by `shutdown`."""
         self._last = True
         if self._exporter is not None:
             stop_retries(self._exporter)
 
-    def shutdown(self) -> None:
-        """Shut the exporter down if it was ever built. Never raises."""
-        exporter, self._exporter = self._exporter, None
-        self._broken = self._broken or "shut down"
-        if exporter is not None:
+    def shutdown(self, timeout: float = 2.0) -> None:
+        """Count what is under way as lost, say what was not said, shut the exporter down. Never raises.
+
+        `timeout` is how long, in seconds, an exporter may wait that has a `busy_timeout`.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = self._last = True
+            under_way = self._in_flight
+        if under_way:
+            self.lost(under_way, "exit", "no answer in time")
+        if self._unsaid:
+            self._say()
+        if self._exporter is not None:
             try:
-                record = getattr(exporter, "record_losses", None)
-                if record is not None:
-                    record(losses.snapshot())
+                _limit(self._exporter, timeout)
                 with quiet_exporters():
-                    exporter.shutdown()
+                    self._exporter.shutdown()
             except Exception as error:
                 failed(f"shutdown of exporter {self.name}", error)
+
+    def _say(self) -> None:
+        logger.warning(
+            "spanwell: %d %s did not reach exporter %s: %s (try `spanwell doctor`)",
+            self._unsaid,
+            self.signal,
+            self._shown(),
+            self._why.rstrip("."),
+        )
+        losses.tell(self._unsaid)
+        self._unsaid = 0
+
+    def record_losses(self, timeout: float) -> None:
+        """Hand every loss of this process to an exporter that keeps a record of them, within `timeout` seconds."""
+        record = getattr(self._exporter, "record_losses", None)
+        if record is None:
+            return
+        try:
+            _limit(self._exporter, timeout)
+            record(losses.snapshot())
+        except Exception as error:
+            failed(f"the record of losses in {self.name}", error)
+
+
+def _limit(exporter: Any, timeout: float) -> None:
+    waits = getattr(exporter, "busy_timeout", None)
+    if waits is not None:
+        exporter.busy_timeout = min(waits, max(timeout, 0.05))
+
+
+_inherited: list[Any] = []

@@ -99,22 +99,21 @@ def wait(connection: Connection, deadline: float) -> None:
 
 
 def _use_log(connection: Connection, deadline: float) -> None:
-    """Switch to write-ahead logging. sqlite does not always wait here when several processes do this at
-    once.
+    """Switch to write-ahead logging, so that readers and writers do not wait for one another.
+
+    sqlite does not always wait here itself when several processes do this at once. Where the file system has no
+    shared memory it keeps its rollback journal, which works too.
     """
     import sqlite3
 
     while True:
         try:
-            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            return
         except sqlite3.OperationalError as error:
             if not is_busy(error) or time.monotonic() >= deadline:
                 raise
             time.sleep(0.01)
-            continue
-        if mode != "wal":
-            raise sqlite3.OperationalError(f"no write-ahead log on this file system (journal mode {mode})")
-        return
 
 
 def is_busy(error: BaseException) -> bool:
@@ -177,7 +176,8 @@ def _size(path: str) -> int:
 def set_aside(path: str, seen: tuple[int, int] | None, deadline: float) -> str | None:
     """Rename the corrupt file `seen` at `path`, and sqlite's helper files, to names with a time stamp.
 
-    Returns the new name, or None when another process has done it already. Raises OSError.
+    Returns the new name, or None when another process has done it already. An empty file `<path>.lock`, on which
+    processes take turns, stays behind. Raises OSError.
     """
     lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
