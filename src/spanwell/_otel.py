@@ -382,6 +382,22 @@ def preferences(exporter: Any) -> dict[str, Any]:
     }
 
 
+def collect_last(reader: Any) -> None:
+    """Let a PeriodicExportingMetricReader collect and export for the last time, now, in its own thread.
+
+    Its `shutdown` alone would start that only when its turn in the exit comes.
+    """
+    event = getattr(reader, "_shutdown_event", None)
+    if isinstance(event, threading.Event):
+        event.set()
+
+
+def shut_down_metrics(provider: Any, seconds: float) -> None:
+    """Shut a MeterProvider down, unless the application did so: a second time it logs a warning."""
+    if not getattr(provider, "_shutdown", False):
+        provider.shutdown(timeout_millis=seconds * 1000)
+
+
 def shut_down_batch(processor: Any, timeout: float) -> None:
     """Shut a BatchLogRecordProcessor down within `timeout` seconds: its public method takes no timeout."""
     batch = getattr(processor, "_batch_processor", None)
@@ -398,6 +414,42 @@ def add_logging_handler(provider: Any) -> None:
     from opentelemetry.sdk._logs import LoggingHandler
 
     getLogger().addHandler(LoggingHandler(level=NOTSET, logger_provider=provider))
+
+
+def keep_console_logging(*, exported: bool) -> None:
+    """Give an application without handlers of its own its warnings on stderr back.
+
+    The logging instrumentor puts a handler on the root logger, and with any handler there `logging.lastResort` and
+    the `basicConfig` of `logging.warning` are off. Where no log record is `exported`, the handler goes.
+    """
+    import logging
+
+    from opentelemetry.instrumentation.logging import LoggingInstrumentor
+
+    handler = getattr(LoggingInstrumentor, "_logging_handler", None)
+    if handler is None:
+        return
+    if not exported:
+        logging.getLogger().removeHandler(handler)
+        return
+    emit = handler.emit
+
+    def with_last_resort(record: LogRecord) -> None:
+        emit(record)
+        last = logging.lastResort
+        if last is not None and record.levelno >= last.level and not _has_other_handler(record.name, handler):
+            last.handle(record)
+
+    handler.emit = with_last_resort
+
+
+def _has_other_handler(name: str, handler: object) -> bool:
+    logger: Any = getLogger(name)
+    while logger is not None:
+        if any(each is not handler for each in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
 
 
 # --- a provider that somebody else built (declarative configuration) -----------------------------------------------
@@ -433,7 +485,7 @@ def shutdowns(provider: Any) -> Iterator[tuple[Callable[[], None], Callable[[flo
             yield _stopper(exporter), _batch_finisher(processor)
     readers = getattr(getattr(provider, "_sdk_config", None), "metric_readers", ())
     for reader in readers:
-        yield _stopper(getattr(reader, "_exporter", None)), _reader_finisher(reader)
+        yield _reader_beginner(reader), _reader_finisher(reader)
 
 
 def _stopper(exporter: Any) -> Callable[[], None]:
@@ -442,6 +494,14 @@ def _stopper(exporter: Any) -> Callable[[], None]:
 
 def _batch_finisher(processor: Any) -> Callable[[float], None]:
     return lambda seconds: shut_down_batch(processor, seconds)
+
+
+def _reader_beginner(reader: Any) -> Callable[[], None]:
+    def begin() -> None:
+        stop_retries(getattr(reader, "_exporter", None))
+        collect_last(reader)
+
+    return begin
 
 
 def _reader_finisher(reader: Any) -> Callable[[float], None]:

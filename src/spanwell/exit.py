@@ -14,20 +14,29 @@ if TYPE_CHECKING:
 
 
 class Exit:
-    """Runs `begin` of every part, then `finish(seconds left)` of every part, once; at most `timeout` s in all.
+    """Runs `begin` of every part, then `finish(seconds left)`, then `record(seconds left)`, once.
 
-    The parts work in their own threads: `begin` only wakes them, so that slow ones do not wait for each other.
+    All of it takes at most `timeout` seconds. The parts work in their own threads: `begin` only wakes them, so that
+    slow ones do not wait for each other. `record` keeps what all parts lost.
     """
 
     def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.timeout = timeout
         self._clock = clock
         self._parts: list[tuple[Callable[[], None], Callable[[float], None]]] = []
+        self._records: list[Callable[[float], None]] = []
         self._done = False
 
-    def add(self, begin: Callable[[], None], finish: Callable[[float], None]) -> None:
-        """Add a part; `finish` gets the seconds that are left for it."""
+    def add(
+        self,
+        begin: Callable[[], None],
+        finish: Callable[[float], None],
+        record: Callable[[float], None] | None = None,
+    ) -> None:
+        """Add a part; `finish` and `record` get the seconds that are left for them."""
         self._parts.append((begin, finish))
+        if record is not None:
+            self._records.append(record)
 
     def install(self) -> None:
         """Run at the end of this process, and of multiprocessing children, which skip exit handlers."""
@@ -58,6 +67,10 @@ class Exit:
         for _, finish in self._parts:
             with guard("shutdown"):
                 finish(max(0.0, end - self._clock()))
+        if losses.everything():
+            for record in self._records:
+                with guard("shutdown"):
+                    record(max(0.0, end - self._clock()))
         _say()
 
 

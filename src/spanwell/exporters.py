@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spanwell import _otel
 from spanwell._guard import warn_once
+from spanwell.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from opentelemetry.sdk.trace.export import SpanExporter
-
-    from spanwell.settings import Settings
 
     Build = Callable[[], SpanExporter]
 
@@ -29,8 +28,9 @@ def trace_exporters(settings: Settings) -> Iterator[tuple[str, Build]]:
 
 def _known(name: str, settings: Settings) -> Build | None:
     if name == "otlp":
-        protocol = settings.traces_protocol or settings.protocol
-        return _otlp_grpc if protocol == "grpc" else (lambda: _otlp_http(settings))
+        if protocol(settings) == "grpc":
+            return _grpc(settings)
+        return lambda: _otlp_http(settings)
     if name == "console":
         return _console
     if name == "sqlite":
@@ -38,17 +38,50 @@ def _known(name: str, settings: Settings) -> Build | None:
     return None
 
 
+def protocol(settings: Settings, signal: str = "traces") -> str:
+    """The OTLP transport of `signal`. http/json becomes http/protobuf, and that is said once."""
+    row = {"traces": Settings.traces_protocol, "metrics": Settings.metrics_protocol, "logs": Settings.logs_protocol}
+    chosen: str = settings.value(row[signal]) or settings.protocol
+    if chosen == "http/json":
+        warn_once("http/json", "spanwell: OTLP over http/json is not supported; using http/protobuf, on the same port")
+        return "http/protobuf"
+    return chosen
+
+
 def endpoint(name: str, settings: Settings) -> str:
-    """Where exporter `name` sends to, as far as the settings tell: a URL, a path or ""."""
+    """Where exporter `name` sends to, as far as the settings tell: a URL without credentials, a path or ""."""
     if name == "sqlite":
         return settings.sqlite_path
-    if name != "otlp":
-        return ""
+    return _otel.without_credentials(otlp_url(settings)) if name == "otlp" else ""
+
+
+def otlp_url(settings: Settings) -> str:
+    """The URL that spans are sent to, as the settings tell it."""
     if settings.traces_endpoint:
         return settings.traces_endpoint
-    if (settings.traces_protocol or settings.protocol) == "grpc":
+    if protocol(settings) == "grpc":
         return settings.endpoint or "http://localhost:4317"
-    return (settings.endpoint or "http://localhost:4318").rstrip("/") + "/v1/traces"
+    return (settings.endpoint or "http://localhost:4318").removesuffix("/") + "/v1/traces"
+
+
+def endpoint_problem(settings: Settings) -> str:
+    """What is wrong with the endpoint's text, or ""."""
+    from urllib.parse import urlsplit
+
+    row = Settings.traces_endpoint if settings.traces_endpoint else Settings.endpoint
+    url: str = settings.value(row)
+    example = "http://localhost:4317" if protocol(settings) == "grpc" else "http://localhost:4318"
+    try:
+        parts = urlsplit(url or example)
+        fine = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fine = False
+    # gRPC's own form is host:port, without a scheme.
+    if protocol(settings) == "grpc" and "://" not in url and " " not in url:
+        fine = True
+    elif fine:
+        fine = parts.scheme in ("http", "https")
+    return "" if fine else f"{row.variable}={_otel.without_credentials(url)!r} is no URL such as {example}"
 
 
 def _console() -> SpanExporter:
@@ -67,13 +100,30 @@ def _otlp_http(settings: Settings) -> SpanExporter:
     from opentelemetry.exporter.otlp.proto.http import Compression
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
+    _check_endpoint(settings)
     # Handed over as values, checked by Settings: upstream raises on a bad one, at the first export.
     timeout = settings.timeout if settings.traces_timeout is None else settings.traces_timeout
     compression = settings.traces_compression or settings.compression
     return OTLPSpanExporter(timeout=10.0 if timeout is None else timeout, compression=Compression(compression))
 
 
-def _otlp_grpc() -> SpanExporter:
+def _check_endpoint(settings: Settings) -> None:
+    problem = endpoint_problem(settings)
+    if problem:
+        raise RuntimeError(problem)
+
+
+def _grpc(settings: Settings) -> Build:
+    # Now, not at the first export: that may be at exit, where grpc can no longer be imported.
+    try:
+        import opentelemetry.exporter.otlp.proto.grpc.trace_exporter  # noqa: F401
+    except ImportError:
+        pass
+    return lambda: _otlp_grpc(settings)
+
+
+def _otlp_grpc(settings: Settings) -> SpanExporter:
+    _check_endpoint(settings)
     try:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     except ImportError as error:
@@ -81,7 +131,15 @@ def _otlp_grpc() -> SpanExporter:
             "OTEL_EXPORTER_OTLP_PROTOCOL=grpc needs the gRPC exporter: pip install 'spanwell[grpc]',"
             " or use http/protobuf (port 4318)"
         ) from error
-    return OTLPSpanExporter()
+    # As for HTTP: upstream's own reading of these raises on a bad value, which Settings have reported.
+    from grpc import Compression
+
+    timeout = settings.timeout if settings.traces_timeout is None else settings.traces_timeout
+    gzip = (settings.traces_compression or settings.compression) == "gzip"
+    return OTLPSpanExporter(
+        timeout=10.0 if timeout is None else timeout,  # type: ignore[arg-type, unused-ignore]
+        compression=Compression.Gzip if gzip else Compression.NoCompression,
+    )
 
 
 def _plugin(name: str) -> Build | None:

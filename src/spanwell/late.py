@@ -61,10 +61,12 @@ class Late:
             if self._done or self._busy:
                 return
             self._busy = True
-            self._set_up(provider)
-            self._done = True
+            try:
+                self._set_up(provider)
+                self._done = True
+            finally:  # not on the way out of a re-entry: the outer call is still at it
+                self._busy = False
         finally:
-            self._busy = False
             self._lock.release()
         # Without the lock: these import modules of all kinds.
         with guard("instrumentors"):

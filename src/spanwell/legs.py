@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def after_instrumentors(settings: Settings) -> dict[str, Callable[[], None]]:
-    """Instrumentor name -> what to do next: with botocore comes the context in SQS messages."""
+    """Instrumentor name -> what to do next: with botocore comes the context in SQS messages, and with logging the
+    application's own output is put right."""
 
     def messages() -> None:
         if settings.sqs_context or settings.sqs_process_spans:
@@ -20,7 +21,12 @@ def after_instrumentors(settings: Settings) -> dict[str, Callable[[], None]]:
 
             botocore_hooks.install(send=settings.sqs_context, process=settings.sqs_process_spans)
 
-    return {"botocore": messages, "aiobotocore": messages}
+    def logs() -> None:
+        from spanwell import _otel
+
+        _otel.keep_console_logging(exported=any(name != "none" for name in settings.logs_exporter))
+
+    return {"botocore": messages, "aiobotocore": messages, "logging": logs}
 
 
 def choose_semantic_conventions(settings: Settings) -> None:

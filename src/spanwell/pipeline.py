@@ -43,8 +43,9 @@ def processors(settings: Settings, wiring: Wiring) -> Iterator[SpanProcessor]:
 
     yield enrichment()
     for name, build in exporters.trace_exporters(settings):
+        exporter = GuardedExporter(name, build, where=exporters.endpoint(name, settings))
         batch = BatchProcessor(
-            GuardedExporter(name, build, where=exporters.endpoint(name, settings)),
+            exporter,
             max_queue=settings.bsp_max_queue_size,
             max_batch=settings.bsp_max_export_batch_size,
             delay=settings.bsp_schedule_delay / 1000,
@@ -52,7 +53,7 @@ def processors(settings: Settings, wiring: Wiring) -> Iterator[SpanProcessor]:
             ready=lambda: complete(wiring.resource, settings.resource_timeout),
         )
         wiring.exporters.append(name)
-        wiring.exit.add(batch.begin_shutdown, batch.finish)
+        wiring.exit.add(batch.begin_shutdown, batch.finish, exporter.record_losses)
         yield batch
 
 

@@ -224,6 +224,20 @@ class Settings:
         "OTLP transport of traces.",
         shown="OTEL_EXPORTER_OTLP_PROTOCOL",
     )
+    metrics_protocol = Setting(
+        "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
+        choice(*PROTOCOLS),
+        "",
+        "OTLP transport of metrics.",
+        shown="OTEL_EXPORTER_OTLP_PROTOCOL",
+    )
+    logs_protocol = Setting(
+        "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL",
+        choice(*PROTOCOLS),
+        "",
+        "OTLP transport of log records.",
+        shown="OTEL_EXPORTER_OTLP_PROTOCOL",
+    )
     endpoint = Setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         text,
@@ -307,6 +321,21 @@ class Settings:
     )
     bsp_export_timeout = Setting(
         "OTEL_BSP_EXPORT_TIMEOUT", positive, 30000, "Milliseconds that `force_flush` waits by default."
+    )
+    blrp_schedule_delay = Setting(
+        "OTEL_BLRP_SCHEDULE_DELAY", positive, 1000, "Milliseconds between two exports of log records."
+    )
+    blrp_max_queue_size = Setting(
+        "OTEL_BLRP_MAX_QUEUE_SIZE",
+        positive,
+        2048,
+        "Log records that wait for export at most; beyond, the oldest go.",
+    )
+    blrp_max_export_batch_size = Setting(
+        "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", positive, 512, "Log records in one export at most."
+    )
+    blrp_export_timeout = Setting(
+        "OTEL_BLRP_EXPORT_TIMEOUT", positive, 30000, "Milliseconds that `force_flush` of logs waits by default."
     )
     attribute_count_limit = Setting(
         "OTEL_ATTRIBUTE_COUNT_LIMIT", natural, 128, "Attributes at most, where no narrower limit is set."

@@ -25,6 +25,7 @@ PROOF = "spans of {} are the same deferred and at start"
 # scenario -> (what it needs, (kind, span name) that must be there)
 EXPECTED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "aiobotocore": (("moto",), ("CLIENT DynamoDB.GetItem",)),
+    "asyncio": ((), ("INTERNAL asyncio coro-order", "CLIENT SELECT")),
     "aiohttp": ((), ("CLIENT GET", "SERVER GET /orders/{number}")),
     "boto3": (
         ("moto",),
@@ -45,6 +46,7 @@ EXPECTED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sqlalchemy": (("postgres",), ("CLIENT connect", "CLIENT INSERT postgres", "CLIENT SELECT postgres")),
     "sqlite3": ((), ("CLIENT CREATE", "CLIENT SELECT")),
     "starlette": ((), ("SERVER GET /orders/{number}",)),
+    "threads": (("stub",), ("CLIENT GET", "SERVER GET /")),
     "urllib": (("stub",), ("CLIENT GET",)),
     "urllib3": (("stub",), ("CLIENT GET", "CLIENT POST")),
 }
@@ -137,7 +139,7 @@ def _lines(spans: collections.Counter[Seen]) -> str:
 @pytest.mark.parametrize("library", sorted(EXPECTED))
 def test_same_spans(library: str, receiver: Receiver, address: Callable[[str], dict[str, str]]) -> None:
     needs, expected = EXPECTED[library]
-    extra: dict[str, str] = {}
+    extra = {"OTEL_PYTHON_ASYNCIO_COROUTINE_NAMES_TO_TRACE": "order"} if library == "asyncio" else {}
     for what in needs:
         extra |= address(what)
     outcome = run_all(receiver, [f"use_{library}.py"], extra)

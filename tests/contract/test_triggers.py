@@ -134,3 +134,73 @@ assert len(app.user_middleware) == 0
 """
     done = subprocess.run([sys.executable, "-c", ORDER + code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+DJANGO = """
+import sys
+from spanwell._hook import Hook
+from spanwell._triggers import watched_modules
+from spanwell.lazy import Instrumentors
+from importlib.metadata import entry_points
+
+instrumentors = Instrumentors()
+Hook(instrumentors.imported, instrumentors.importing, watched_modules()).install()
+(entry,) = entry_points(group="opentelemetry_instrumentor", name="django")
+instrumentors.add(entry)
+
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.handlers.base import BaseHandler
+
+assert instrumentors.states["django"] == "deferred"
+settings.configure(MIDDLEWARE=[], LOGGING_CONFIG=None)
+"""
+
+
+@pytest.mark.slow
+def test_what_another_tool_put_around_the_function_stays() -> None:
+    """Error reporters wrap BaseHandler.load_middleware too, between our waiting and its first call."""
+    code = """
+calls = []
+theirs = BaseHandler.load_middleware
+
+def wrapped(self, *args, **kwargs):
+    calls.append(self)
+    return theirs(self, *args, **kwargs)
+
+BaseHandler.load_middleware = wrapped
+WSGIHandler()
+WSGIHandler()
+assert len(calls) == 2, calls
+assert instrumentors.states["django"] == "active"
+assert len(settings.MIDDLEWARE) == 1, settings.MIDDLEWARE
+"""
+    done = subprocess.run([sys.executable, "-c", DJANGO + code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_first_call_may_come_from_many_threads() -> None:
+    code = """
+import threading
+sys.setswitchinterval(1e-6)
+errors = []
+gate = threading.Barrier(16)
+
+def start():
+    gate.wait()
+    try:
+        WSGIHandler()
+    except Exception as error:
+        errors.append(error)
+
+threads = [threading.Thread(target=start) for _ in range(16)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+assert not errors, errors
+assert len(settings.MIDDLEWARE) == 1, settings.MIDDLEWARE
+"""
+    done = subprocess.run([sys.executable, "-c", DJANGO + code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

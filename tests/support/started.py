@@ -67,7 +67,7 @@ def run(
     launcher: str = "run",
     stdin: str = "",
     cwd: Path | None = None,
-    timeout: float = 60,
+    timeout: float = 30,
 ) -> Done:
     """Run a whole command line under a launcher of LAUNCHERS, with pipes for a terminal."""
     done = subprocess.run(

@@ -207,7 +207,9 @@ class Batch:
         """Export batch after batch while the destination takes them; True if nothing is left and all arrived."""
         arrived = True
         for _ in range(1 + len(self._queue) // self._max_batch):
-            if not self._queue or self._finished:
+            if self._finished:
+                return False
+            if not self._queue:
                 break
             if not self._breaker.allows(self._clock()) and not self._closed:
                 return False

@@ -234,8 +234,8 @@ class SqliteSpanExporter(SpanExporter):
     ) -> None:
         self._written = 0
         for chunk, size in _chunks(rows, min(_CHUNK, self.max_bytes // 8)):
+            sqlite_file.cut_log(connection, self.path, deadline)
             sqlite_file.wait(connection, deadline)
-            sqlite_file.cut_log(connection, self.path)
             with schema.transaction(connection):
                 sqlite_file.make_room(connection, self.max_bytes, size)
                 schema.insert(connection, chunk, resources)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 LOG_LIMIT = 4_000_000
 """Bytes to which sqlite cuts its write-ahead log back after use."""
 
+LOG_LONG = 8_000_000
+"""Bytes of write-ahead log from which each export tries to cut it back."""
+
 LOG_CEILING = 32_000_000
 """Bytes of write-ahead log, held open by a reader that does not finish, at which writing pauses."""
 
@@ -149,15 +152,20 @@ def give_back(connection: Connection, max_bytes: int) -> None:
         connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
 
 
-def cut_log(connection: Connection, path: str) -> None:
-    """Cut the write-ahead log back when it has grown past `LOG_CEILING`. Raises `LogHeldError` if it stays
-    long.
+def cut_log(connection: Connection, path: str, deadline: float) -> None:
+    """Cut the write-ahead log back when busy writers have kept sqlite from doing so by itself.
+
+    Past `LOG_CEILING` this waits until `deadline` and then raises `LogHeldError`.
     """
-    if _size(path + "-wal") <= LOG_CEILING:
-        return
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    if _size(path + "-wal") > LOG_CEILING:
-        raise LogHeldError("a reader holds the write-ahead log")
+    while _size(path + "-wal") > min(LOG_LONG, LOG_CEILING):
+        # Briefly each time: while this waits for a reader, no other process can write.
+        connection.execute("PRAGMA busy_timeout = 20").fetchall()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if _size(path + "-wal") <= LOG_CEILING:
+            return
+        if time.monotonic() >= deadline:
+            raise LogHeldError("a reader holds the write-ahead log")
+        time.sleep(0.02)
 
 
 def _used(connection: Connection, page: int) -> int:

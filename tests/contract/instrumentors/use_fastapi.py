@@ -8,7 +8,7 @@ router = APIRouter(prefix="/orders")
 
 
 def notify() -> None:
-    print("notified")
+    """Runs after the answer was sent."""
 
 
 @router.get("/{number}")

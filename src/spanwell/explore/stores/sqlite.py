@@ -106,7 +106,8 @@ class SqliteStore:
             try:
                 found = schema.check(connection)
             except sqlite3.OperationalError as error:
-                if "unable to open" not in str(error) or os.path.exists(self.path + "-wal"):
+                denied = "unable to open" in str(error) or "readonly" in str(error)
+                if not denied or os.path.exists(self.path + "-wal"):
                     raise
                 # A file without a log in a folder that cannot be written: nobody can be changing it.
                 connection.close()
