@@ -84,8 +84,8 @@ def normalised(package: str) -> str:
 def _entries(text: str) -> list[Instrumentor]:
     found = []
     section = ""
-    for line in text.splitlines():
-        line = line.strip()
+    for raw in text.splitlines():
+        line = raw.strip()
         if line.startswith("["):
             section = line
         elif section == GROUP and "=" in line and not line.startswith("#"):

@@ -53,6 +53,18 @@ def watch_setter(module: ModuleType, setter: str, was_set: Callable[[Any], None]
     setattr(module, setter, watched)
 
 
+def current_provider(signal: str) -> Any:
+    """The global provider of "metrics" or "logs" if the application has set one: the public getters would set ours
+    up, or hand out a proxy."""
+    import sys
+
+    module, name = {
+        "metrics": ("opentelemetry.metrics._internal", "_METER_PROVIDER"),
+        "logs": ("opentelemetry._logs._internal", "_LOGGER_PROVIDER"),
+    }[signal]
+    return getattr(sys.modules.get(module), name, None)
+
+
 # --- exporters ----------------------------------------------------------------------------------------------------
 
 
@@ -102,7 +114,10 @@ def keep_cause(exporter: object, keep: Callable[[str], None]) -> None:
     `export` returns no reason, and what it logs after a single attempt does not tell it either ("due to timeout,
     max retries or shutdown"). Their transport (before 1.45 a requests.Session) knows.
     """
-    for owner in (getattr(getattr(exporter, "_client", None), "_transport", None), getattr(exporter, "_session", None)):
+    for owner in (
+        getattr(getattr(exporter, "_client", None), "_transport", None),
+        getattr(exporter, "_session", None),
+    ):
         if hasattr(owner, "request"):
             _watch_requests(owner, keep)
             return
@@ -167,7 +182,11 @@ class _Said(Filter):
 def _message(record: LogRecord) -> str:
     if record.name == "opentelemetry.util.re":  # its own text quotes the header, which may be a secret
         return "OTEL_EXPORTER_OTLP_HEADERS is no list such as name=value,name=value; what is malformed is left out"
-    return record.getMessage()[:500]
+    said = record.getMessage()
+    # The gRPC exporter wraps its cause: "Transient error … Error details: …; last error: UNKNOWN: … refused".
+    for mark in ("rror details: ", "last error: ", "UNKNOWN: "):
+        said = said.partition(mark)[2] or said
+    return said[:500]
 
 
 @contextmanager
@@ -182,6 +201,15 @@ def quiet_exporters() -> Iterator[_Said]:
     finally:
         for logger in loggers:
             logger.removeFilter(said)
+
+
+def prepare_grpc() -> None:
+    """Import now what the gRPC exporter cannot import when the process ends.
+
+    `opentelemetry.sdk._logs` makes a resource while it is imported, in a thread pool, and a pool takes no work once
+    the interpreter shuts down.
+    """
+    import opentelemetry.sdk._logs  # noqa: F401
 
 
 # --- parts of the SDK that have no public constructor by name ------------------------------------------------------
@@ -200,10 +228,15 @@ def known_sampler(name: str, argument: str) -> Sampler | None:
 
 def load_entry_point(group: str, name: str) -> Any:
     """Load the entry point `name` of `group`; raises LookupError when nothing installed registers it."""
+    return find_entry_point(group, name).load()
+
+
+def find_entry_point(group: str, name: str) -> Any:
+    """The entry point `name` of `group`, not loaded; raises LookupError when nothing installed registers it."""
     from opentelemetry.util._importlib_metadata import entry_points
 
     for entry in entry_points(group=group, name=name):
-        return entry.load()
+        return entry
     raise LookupError(f"no installed package registers {name!r} in {group}")
 
 

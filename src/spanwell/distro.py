@@ -11,7 +11,7 @@ from spanwell._guard import guard
 from spanwell._hook import Hook
 from spanwell._triggers import watched_modules
 from spanwell.lazy import Instrumentors
-from spanwell.legs import after_instrumentors, choose_semantic_conventions
+from spanwell.legs import after_instrumentors, choose_semantic_conventions, unneeded_instrumentors
 from spanwell.settings import Settings
 
 TYPE_CHECKING = False
@@ -29,10 +29,14 @@ class SpanwellDistro(BaseDistro):  # type: ignore[misc, unused-ignore]
     def _configure(self, **kwargs: Any) -> None:
         settings = Settings.from_env(os.environ)
         choose_configurator()
+        if settings.sdk_disabled:
+            self.instrumentors = Instrumentors(disabled="*")
+            return
         choose_semantic_conventions(settings)
         self.instrumentors = Instrumentors(
             lazy=settings.lazy_instrumentation,
             disabled=settings.disabled_instrumentations,
+            unneeded=unneeded_instrumentors(settings),
             after=after_instrumentors(settings),
         )
         watch_imports(self.instrumentors)
@@ -46,9 +50,20 @@ class SpanwellDistro(BaseDistro):  # type: ignore[misc, unused-ignore]
             self.instrumentors.add(entry_point)
 
 
+_ours: list[str] = []
+
+
 def choose_configurator() -> None:
     """Our distro goes with our configurator, also when another one is installed."""
-    os.environ.setdefault("OTEL_PYTHON_CONFIGURATOR", "spanwell")
+    if "OTEL_PYTHON_CONFIGURATOR" not in os.environ:
+        os.environ["OTEL_PYTHON_CONFIGURATOR"] = "spanwell"
+        _ours.append("OTEL_PYTHON_CONFIGURATOR")
+
+
+def forget_configurator() -> None:
+    """Take the choice out of the environment again: a child process elsewhere has no configurator of that name."""
+    while _ours:
+        os.environ.pop(_ours.pop(), None)
 
 
 def watch_imports(instrumentors: Instrumentors) -> None:
@@ -81,6 +96,7 @@ def post_instrument() -> None:
 
     It is called under any distro; without ours it does nothing.
     """
+    forget_configurator()
     instrumentors = getattr(SpanwellDistro._instance, "instrumentors", None)
     if instrumentors is None:
         return

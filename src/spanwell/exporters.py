@@ -43,7 +43,8 @@ def protocol(settings: Settings, signal: str = "traces") -> str:
     row = {"traces": Settings.traces_protocol, "metrics": Settings.metrics_protocol, "logs": Settings.logs_protocol}
     chosen: str = settings.value(row[signal]) or settings.protocol
     if chosen == "http/json":
-        warn_once("http/json", "spanwell: OTLP over http/json is not supported; using http/protobuf, on the same port")
+        variable = (row[signal] if settings.value(row[signal]) else Settings.protocol).variable
+        warn_once("http/json", "spanwell: %s=http/json is not supported; using http/protobuf on its port", variable)
         return "http/protobuf"
     return chosen
 
@@ -91,6 +92,8 @@ def _console() -> SpanExporter:
 
 
 def _sqlite() -> SpanExporter:
+    import sqlite3  # noqa: F401 - the exporter needs it later, where a fork does not wait for the import
+
     from spanwell.plugins import SqliteSpanExporter
 
     return SqliteSpanExporter()
@@ -143,36 +146,44 @@ def _otlp_grpc(settings: Settings) -> SpanExporter:
 
 
 def _plugin(name: str) -> Build | None:
-    """An exporter from another package, under its entry point."""
-    entry = _named(_upstream_name(name, "http/protobuf"), "opentelemetry_traces_exporter", "OTEL_TRACES_EXPORTER")
-    return entry  # type: ignore[no-any-return]
+    """An exporter from another package, under its entry point; loaded and made at the first export."""
+    entry = _registered("traces", _upstream_name(name, "http/protobuf"))
+    return None if entry is None else _maker(entry)
 
 
-def signal_exporters(names: tuple[str, ...], protocol: str, signal: str) -> dict[str, Any]:
-    """Exporter or reader classes of `signal` ("metrics", "logs") by name; unknown ones are reported and left out."""
-    found: dict[str, Any] = {}
+def signal_exporters(names: tuple[str, ...], protocol: str, signal: str) -> dict[str, Callable[[], Any]]:
+    """Exporters or readers of `signal` ("metrics", "logs") by name, as functions that load and make one.
+
+    Unknown names are reported and left out. Nothing is loaded here: the set-up may run in the middle of the import of
+    the very library that an exporter needs.
+    """
+    found: dict[str, Callable[[], Any]] = {}
     for name in dict.fromkeys(names):
         if name == "none":
             continue
-        entry = _named(
-            _upstream_name(name, protocol),
-            f"opentelemetry_{signal}_exporter",
-            f"OTEL_{signal.upper()}_EXPORTER",
-        )
+        entry = _registered(signal, _upstream_name(name, protocol))
         if entry is not None:
-            found[name] = entry
+            found[name] = _maker(entry)
     return found
+
+
+def _registered(signal: str, name: str) -> Any:
+    group, variable = f"opentelemetry_{signal}_exporter", f"OTEL_{signal.upper()}_EXPORTER"
+    try:
+        return _otel.find_entry_point(group, name)
+    except LookupError as error:
+        warn_once(f"{group}:{name}", "spanwell: %s: exporter %r is left out: %s", variable, name, error)
+        return None
+
+
+def _maker(entry: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        return entry.load()()
+
+    return make
 
 
 def _upstream_name(name: str, protocol: str) -> str:
     if name != "otlp":
         return name
     return "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
-
-
-def _named(name: str, group: str, variable: str) -> Any:
-    try:
-        return _otel.load_entry_point(group, name)
-    except Exception as error:
-        warn_once(f"{group}:{name}", "spanwell: %s: exporter %r is left out: %s", variable, name, error)
-        return None

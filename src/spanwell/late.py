@@ -7,14 +7,16 @@ whose get_tracer does the same.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
 
 from spanwell import _otel
+from spanwell._forks import whole
 from spanwell._guard import failed, guard
 from spanwell.lazy import Instrumentors
-from spanwell.legs import after_instrumentors, choose_semantic_conventions
+from spanwell.legs import after_instrumentors, choose_semantic_conventions, unneeded_instrumentors
 from spanwell.settings import Settings
 
 TYPE_CHECKING = False
@@ -35,6 +37,7 @@ class Late:
         self.instrumentors = Instrumentors(
             lazy=settings.lazy_instrumentation,
             disabled=settings.disabled_instrumentations,
+            unneeded=unneeded_instrumentors(settings),
             after=after_instrumentors(settings),
         )
         self.instrumentors.add_known()
@@ -62,14 +65,15 @@ class Late:
                 return
             self._busy = True
             try:
-                self._set_up(provider)
+                with whole:
+                    self._set_up(provider)
                 self._done = True
             finally:  # not on the way out of a re-entry: the outer call is still at it
                 self._busy = False
         finally:
             self._lock.release()
         # Without the lock: these import modules of all kinds.
-        with guard("instrumentors"):
+        with guard("instrumentors"), whole:
             self.instrumentors.add_installed()
         with guard("the start-up summary"):
             _summary(self)
@@ -92,6 +96,15 @@ _late: Late | None = None
 _late_lock = threading.RLock()
 
 
+def _renew() -> None:
+    global _late_lock
+    _late_lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
 def get() -> Late:
     """The one Late of this process."""
     global _late
@@ -105,6 +118,22 @@ def everything() -> None:
     """SPANWELL_LAZY_INSTRUMENTATION=false: set up and instrument now, as opentelemetry-instrument would."""
     with guard("start"):
         get().ensure()
+
+
+class _without_gc:  # noqa: N801 - used as a statement
+    """No garbage collection while modules are imported: they make many objects and no garbage.
+
+    The collector would walk everything that the application has imported so far, again and again: 4 % of the CPU of
+    a start. Collection is on again, if it was, a few milliseconds later.
+    """
+
+    def __enter__(self) -> None:
+        self._was_on = gc.isenabled()
+        gc.disable()
+
+    def __exit__(self, *_: object) -> None:
+        if self._was_on:
+            gc.enable()
 
 
 def importing(module: Any) -> None:
@@ -121,7 +150,7 @@ def importing(module: Any) -> None:
 
 def imported(name: str) -> None:
     """The import hook: module `name` has been imported."""
-    with guard(f"the import of {name}"):
+    with guard(f"the import of {name}"), whole, _without_gc():
         special = _SPECIAL.get(name)
         if special is not None:
             special(sys.modules[name])
@@ -152,6 +181,7 @@ def _logs(module: Any) -> None:
     if os.environ.get("OTEL_PYTHON_LOGGER_PROVIDER") or late.settings.logs_exporter == ("none",):
         return
     _otel.bind_late(module, "get_logger_provider", "_LOGGER_PROVIDER", late.ensure)
+    _otel.watch_setter(module, "set_logger_provider", lambda _: late.ensure())
 
 
 _hidden: list[str] = []

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from spanwell import _otel
-from spanwell._guard import failed, strict, warn_once
+from spanwell import _guard, _otel
+from spanwell._guard import failed, warn_once
 from spanwell._installed import Installed
 from spanwell._triggers import AFTER, EAGER, FIRST_CALL, LAST, TABLE, WHEN_IMPORTED
 
@@ -26,7 +26,8 @@ class Instrumentors:
     """The instrumentors of this process and what became of each.
 
     With `lazy` false everything is applied when it is added. `disabled` are the names of
-    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS; `after` maps a name to what is called once that instrumentor is active.
+    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, `unneeded` maps names to the reason why they stay out, `after` maps a name
+    to what is called once that instrumentor is active.
     `states` maps a name to ``deferred``, ``active``, ``disabled`` or a reason.
     """
 
@@ -35,10 +36,12 @@ class Instrumentors:
         *,
         lazy: bool = True,
         disabled: Iterable[str] = (),
+        unneeded: Mapping[str, str] | None = None,
         after: Mapping[str, Callable[[], None]] | None = None,
     ) -> None:
         self._lazy = lazy
         self._disabled = frozenset(disabled)
+        self._unneeded = dict(unneeded or {})
         self._after = dict(after or {})
         self._waiting: dict[str, Load] = {}
         self._last: list[tuple[str, Load]] = []
@@ -62,6 +65,8 @@ class Instrumentors:
         name, load = entry.name, entry.load
         if self._is_disabled(name):
             self.states[name] = "disabled"
+        elif name in self._unneeded:
+            self.states[name] = self._unneeded[name]
         elif self.defers(entry):
             if not skip_known:
                 self._defer(name, load)
@@ -190,7 +195,7 @@ class Instrumentors:
             self.states[name] = f"not installed ({error.name})"
         except Exception as error:
             self.states[name] = f"failed: {type(error).__name__}: {error}"
-            if strict:
+            if _guard.strict:
                 raise
             failed(f"instrumentor {name}", error)
 

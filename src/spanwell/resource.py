@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 from spanwell import _otel
-from spanwell._guard import logger
 from spanwell.enrich.aws import AwsResourceDetector
 from spanwell.enrich.late import LateResource
 from spanwell.enrich.service import default_service_name
@@ -25,11 +24,7 @@ def build(settings: Settings, environ: Mapping[str, str], version: str) -> Resou
     `version` is the version of the auto-instrumentation. With OTEL_EXPERIMENTAL_RESOURCE_DETECTORS set, exactly
     the named detectors run, through the SDK.
     """
-    name, source = service_name(environ)
-    if source not in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"):
-        logger.info(
-            "spanwell: service.name is %r (%s); set OTEL_SERVICE_NAME to choose", name, source or "no evidence"
-        )
+    name, _ = service_name(environ)
     attributes = {"service.name": name, "telemetry.distro.name": "spanwell", "telemetry.distro.version": _version()}
     if version:
         attributes["telemetry.auto.version"] = version

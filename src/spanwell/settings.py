@@ -272,11 +272,29 @@ class Settings:
         "OTLP compression of traces.",
         shown="OTEL_EXPORTER_OTLP_COMPRESSION",
     )
+    temporality = Setting(
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+        choice("cumulative", "delta", "lowmemory"),
+        "cumulative",
+        "Whether OTLP metrics are sums since the start or since the last export.",
+    )
+    histogram_aggregation = Setting(
+        "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+        choice("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
+        "explicit_bucket_histogram",
+        "How OTLP histograms are aggregated.",
+    )
     logging_handler = Setting(
         "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED",
         otel_boolean,
         False,
         "Add the SDK's (deprecated) logging handler to the root logger; takes effect with a logs exporter.",
+    )
+    log_correlation = Setting(
+        "OTEL_PYTHON_LOG_CORRELATION",
+        otel_boolean,
+        False,
+        "Put trace and span ids into the application's log lines.",
     )
     propagators = Setting[Names](
         "OTEL_PROPAGATORS",

@@ -7,23 +7,34 @@ import copy
 from opentelemetry import _logs, metrics
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadableLogRecord
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import (
+    Counter,
+    Histogram,
+    MeterProvider,
+    ObservableCounter,
+    ObservableGauge,
+    ObservableUpDownCounter,
+    UpDownCounter,
+)
 from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
     MetricExporter,
     MetricExportResult,
     MetricReader,
     PeriodicExportingMetricReader,
 )
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from opentelemetry.sdk.resources import Resource
 
 from spanwell import _otel, exporters
-from spanwell._guard import guard
+from spanwell._guard import guard, warn_once
 from spanwell.export.batch import Batch
 from spanwell.export.breaker import Breaker
 from spanwell.export.guarded import GuardedExporter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from opentelemetry.sdk._logs import ReadWriteLogRecord
@@ -33,12 +44,16 @@ if TYPE_CHECKING:
     from spanwell.settings import Settings
 
 
+_INSTRUMENTS = (Counter, Histogram, ObservableCounter, ObservableGauge, ObservableUpDownCounter, UpDownCounter)
+
+
 def set_up(settings: Settings, resource: Resource, exit: Exit) -> None:
     """Set the global MeterProvider and LoggerProvider for the exporters that `settings` names."""
     _metrics(
         exporters.signal_exporters(settings.metrics_exporter, exporters.protocol(settings, "metrics"), "metrics"),
         resource,
         exit,
+        settings,
     )
     _log_records(
         exporters.signal_exporters(settings.logs_exporter, exporters.protocol(settings, "logs"), "logs"),
@@ -48,17 +63,22 @@ def set_up(settings: Settings, resource: Resource, exit: Exit) -> None:
     )
 
 
-def _metrics(found: dict[str, Any], resource: Resource, exit: Exit) -> None:
+def _metrics(found: dict[str, Callable[[], Any]], resource: Resource, exit: Exit, settings: Settings) -> None:
     readers: list[MetricReader] = []
     guarded: list[GuardedMetricExporter] = []
     for name, make in found.items():
         with guard(f"metrics exporter {name}"):
-            made = make()
+            made = _otlp_metrics(name, make, settings) if name == "otlp" else make()
             if not isinstance(made, MetricReader):
-                guarded.append(GuardedMetricExporter(name, made))
-                made = PeriodicExportingMetricReader(guarded[-1])
+                if not isinstance(made, GuardedMetricExporter):
+                    made = GuardedMetricExporter(name, _given(made), **_otel.preferences(made))
+                guarded.append(made)
+                made = PeriodicExportingMetricReader(made)
             readers.append(made)
     if not readers:
+        return
+    if _otel.current_provider("metrics") is not None:  # it takes no more readers
+        warn_once("join:metrics", "spanwell: metrics go where the application's own MeterProvider sends them")
         return
     provider = MeterProvider(resource=resource, metric_readers=readers, shutdown_on_exit=False)
     metrics.set_meter_provider(provider)
@@ -73,10 +93,39 @@ def _metrics(found: dict[str, Any], resource: Resource, exit: Exit) -> None:
     exit.add(begin, lambda seconds: _otel.shut_down_metrics(provider, max(seconds, 0.01)))
 
 
-def _log_records(found: dict[str, Any], resource: Resource, exit: Exit, settings: Settings) -> None:
+def _given(made: Any) -> Callable[[], Any]:
+    return lambda: made
+
+
+def _otlp_metrics(name: str, make: Callable[[], Any], settings: Settings) -> GuardedMetricExporter:
+    """The OTLP exporter, made at the first export: it imports requests and protobuf, 60 ms of CPU.
+
+    A reader asks its exporter for its preferences at once, so these are read here as upstream reads them.
+    """
+    delta = {
+        "delta": (Counter, Histogram, ObservableCounter),
+        "lowmemory": (Counter, Histogram),
+    }.get(settings.temporality, ())
+    exponential = settings.histogram_aggregation == "base2_exponential_bucket_histogram"
+    return GuardedMetricExporter(
+        name,
+        make,
+        preferred_temporality={
+            kind: AggregationTemporality.DELTA if kind in delta else AggregationTemporality.CUMULATIVE
+            for kind in _INSTRUMENTS
+        },
+        preferred_aggregation={Histogram: ExponentialBucketHistogramAggregation()} if exponential else {},
+    )
+
+
+def _log_records(found: dict[str, Callable[[], Any]], resource: Resource, exit: Exit, settings: Settings) -> None:
     if not found:
         return
-    provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
+    theirs = _otel.current_provider("logs")
+    provider = theirs or LoggerProvider(resource=resource, shutdown_on_exit=False)
+    if not hasattr(provider, "add_log_record_processor"):
+        warn_once("join:logs", "spanwell: the application's %s takes no log processors", type(provider).__name__)
+        return
     for name, make in found.items():
         batch = LogBatch(
             GuardedExporter(name, make, "log records"),
@@ -88,7 +137,8 @@ def _log_records(found: dict[str, Any], resource: Resource, exit: Exit, settings
         )
         provider.add_log_record_processor(batch)
         exit.add(batch.begin_shutdown, batch.finish)
-    _logs.set_logger_provider(provider)
+    if theirs is None:
+        _logs.set_logger_provider(provider)
     if settings.logging_handler:
         _otel.add_logging_handler(provider)
 
@@ -116,10 +166,9 @@ class LogBatch(Batch, LogRecordProcessor):
 class GuardedMetricExporter(MetricExporter):
     """A metric exporter that never raises, rests while its destination is down and counts what is lost."""
 
-    def __init__(self, name: str, exporter: MetricExporter) -> None:
-        super().__init__(**_otel.preferences(exporter))
-        self._guarded = GuardedExporter(name, lambda: exporter, "metrics", _otel.endpoint_of(exporter))
-        self._exporter = exporter
+    def __init__(self, name: str, build: Callable[[], MetricExporter], **preferences: Any) -> None:
+        super().__init__(**preferences)
+        self._guarded = GuardedExporter(name, build, "metrics")
         self._breaker = Breaker()
         self._last = False
 
@@ -145,7 +194,6 @@ class GuardedMetricExporter(MetricExporter):
         """The process ends: no retries from now on."""
         self._last = True
         self._guarded.last_attempt()
-        _otel.stop_retries(self._exporter)
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Nothing waits here."""

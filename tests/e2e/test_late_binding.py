@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from support.started import clean, names, python, stored, traced
+from support.started import names, python, register, traced
 
 pytestmark = pytest.mark.slow
 
@@ -51,10 +49,7 @@ def test_asking_again_in_the_middle_of_the_set_up(tmp_path: Path) -> None:
         "    metrics.get_meter('sampler')\n"
         "    return ALWAYS_ON\n"
     )
-    info = tmp_path / "asking-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: asking\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[opentelemetry_traces_sampler]\nasking = asking:sampler\n")
+    register(tmp_path, "asking", "opentelemetry_traces_sampler", "asking = asking:sampler")
     env = traced(tmp_path / "t.db", PYTHONPATH=str(tmp_path), OTEL_TRACES_SAMPLER="asking")
     assert python(SPAN, env) == (0, "", "")
     assert names(tmp_path / "t.db") == ["work"]
@@ -117,21 +112,27 @@ found = reader.get_metrics_data().resource_metrics[0].scope_metrics
 print(metrics.get_meter_provider() is own, [m.name for s in found for m in s.metrics if s.scope.name == "app"])
 """
     done = python(code, traced(tmp_path / "t.db", OTEL_METRICS_EXPORTER=exporter))
-    assert done == (0, "True ['orders']\n", "")
+    assert done[:2] == (0, "True ['orders']\n")
+    said = "spanwell: metrics go where the application's own MeterProvider sends them\n"
+    assert done.err == ("" if exporter == "none" else said)
     assert names(tmp_path / "t.db") == ["work"]
 
 
-def test_the_applications_own_logger_provider_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("also", ["", SPAN])
+def test_the_applications_own_logger_provider_stays_and_ours_joins(also: str, tmp_path: Path) -> None:
     code = f"""
 from opentelemetry import _logs
 from opentelemetry.sdk._logs import LoggerProvider
 own = LoggerProvider()
 _logs.set_logger_provider(own)
-{SPAN}
+{also}
 print(_logs.get_logger_provider() is own)
+_logs.get_logger("app").emit(_logs.LogRecord(body="ordered"))
 """
     done = python(code, traced(tmp_path / "t.db", OTEL_LOGS_EXPORTER="console"))
-    assert done == (0, "True\n", "")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("True\n")
+    assert done.out.count('"body": "ordered"') == 1
 
 
 def test_a_provider_that_the_user_named_is_respected(tmp_path: Path) -> None:
@@ -239,9 +240,12 @@ def test_a_healthy_start_prints_nothing(launcher: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("launcher", ["run", "instrument"])
 def test_a_healthy_start_logs_one_info_line(launcher: str, tmp_path: Path) -> None:
-    setting = {"PYTHONPATH": str(tmp_path)}
-    (tmp_path / "sitecustomize.py").write_text(LOGGED)  # before opentelemetry-instrument sets up
-    done = python(LOGGED + SPAN, traced(tmp_path / "t.db", **(setting if launcher == "run" else {})), launcher="run")
+    env = traced(tmp_path / "t.db")
+    if launcher == "instrument":  # it sets everything up before the application can configure logging
+        (tmp_path / "early.py").write_text(f"{LOGGED}\ndef begin():\n    pass\n")
+        register(tmp_path, "early", "opentelemetry_pre_instrument", "early = early:begin")
+        env["PYTHONPATH"] = str(tmp_path)
+    done = python(LOGGED + SPAN, env, launcher=launcher)
     lines = done.err.splitlines()
     assert len(lines) == 1, done.err
     assert re.fullmatch(
@@ -314,7 +318,8 @@ if os.fork() == 0:
 os.wait()
 trace.get_tracer("app").start_span("parent").end()
 """
-    assert python(code, traced(tmp_path / "t.db")) == (0, "", "")
+    done = python(code, traced(tmp_path / "t.db", PYTHONWARNINGS="ignore::DeprecationWarning"))
+    assert done == (0, "", "")
     assert names(tmp_path / "t.db") == ["child", "parent"]
 
 
@@ -327,7 +332,8 @@ if os.fork() == 0:
     sys.exit(0)
 os.wait()
 """
-    assert python(code, traced(tmp_path / "t.db")) == (0, "", "")
+    done = python(code, traced(tmp_path / "t.db", PYTHONWARNINGS="ignore::DeprecationWarning"))
+    assert done == (0, "", "")
     assert names(tmp_path / "t.db") == ["child", "work"]
 
 
@@ -352,5 +358,6 @@ _, status = os.wait()
 thread.join()
 sys.exit(os.waitstatus_to_exitcode(status))
 """
-    assert python(code, traced(tmp_path / "t.db")) == (0, "", "")
+    done = python(code, traced(tmp_path / "t.db", PYTHONWARNINGS="ignore::DeprecationWarning"))
+    assert done == (0, "", "")
     assert names(tmp_path / "t.db") == ["child", "thread"]

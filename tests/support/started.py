@@ -102,3 +102,12 @@ def stored(db: Path) -> list[Stored]:
 def names(db: Path) -> list[str]:
     """The names of all spans in `db`, sorted."""
     return sorted(span.name for span in stored(db))
+
+
+def register(folder: Path, package: str, group: str, entry: str) -> None:
+    """Lay metadata into `folder` as an installer would: `package` registers `entry` in the entry-point `group`."""
+    info = folder / f"{package}-1.0.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    with (info / "entry_points.txt").open("a") as file:
+        file.write(f"[{group}]\n{entry}\n")

@@ -7,6 +7,7 @@ import threading
 import weakref
 from logging import getLogger
 
+from spanwell._forks import whole
 from spanwell._guard import failed, losses, warn_once
 from spanwell._otel import endpoint_of, keep_cause, quiet_exporters, stop_retries, suppressed
 
@@ -98,7 +99,7 @@ class GuardedExporter:
         if self._broken:
             raise RuntimeError(self._broken)
         if self._exporter is None:
-            with quiet_exporters() as said:
+            with whole, quiet_exporters() as said:
                 try:
                     exporter = self._build()
                 except Exception as error:
