@@ -84,7 +84,7 @@ class Hook:
 
     def finished(self, name: str) -> None:
         """The module's code ran to its end."""
-        if name in self._names:
+        if name in self._names and name in sys.modules:
             self._names.discard(name)
             self._after(name)
 

@@ -104,6 +104,8 @@ def endpoint_of(exporter: object) -> str:
 def without_credentials(url: str) -> str:
     """`url` without user and password, fit for a log."""
     scheme, mark, rest = url.partition("://")
+    if not mark:
+        return url
     authority, slash, path = rest.partition("/")
     return scheme + mark + authority.rpartition("@")[2] + slash + path
 
@@ -132,9 +134,9 @@ def _watch_requests(transport: Any, keep: Callable[[str], None]) -> None:
         except Exception as error:
             keep(root_cause(error))
             raise
-        error = getattr(result, "error", None)
+        failed = getattr(result, "error", None)
         status, reason = getattr(result, "status_code", None), getattr(result, "reason", None)
-        keep(root_cause(error) if isinstance(error, Exception) else f"it answers {status} {reason or ''}".rstrip())
+        keep(root_cause(failed) if isinstance(failed, Exception) else f"it answers {status} {reason or ''}".rstrip())
         return result
 
     transport.request = request
@@ -159,6 +161,7 @@ _EXPORTER_LOGGERS = (
     "opentelemetry.exporter.otlp.proto.http._log_exporter",
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
     "opentelemetry.exporter.otlp.common.http",
+    "opentelemetry.exporter.otlp.proto.common._internal",
     "opentelemetry.util.re",  # says what is wrong with the headers, once a build
 )
 
@@ -213,6 +216,27 @@ def prepare_grpc() -> None:
 
 
 # --- parts of the SDK that have no public constructor by name ------------------------------------------------------
+
+
+@contextmanager
+def readable_limits() -> Iterator[None]:
+    """Hide bad OTEL_*_LIMIT variables: the SDK reads some while it is imported, and raises.
+
+    `Settings` have reported them, and the limits are handed over as values.
+    """
+    import os
+
+    bad = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("OTEL_") and name.endswith("_LIMIT") and value and not value.isdecimal()
+    }
+    for name in bad:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(bad)
 
 
 def known_sampler(name: str, argument: str) -> Sampler | None:
@@ -395,6 +419,30 @@ def base_resource(extra: Mapping[str, Any]) -> Resource:
     if instance is not None:
         result = result.merge(instance().detect())
     return result.merge(resources.Resource(extra)).merge(resources.OTELResourceDetector().detect())
+
+
+def refresh_in_line() -> None:
+    """Let the SDK's providers renew their resource after a fork in the child's own thread.
+
+    They do so in a thread pool. Its module renews its lock after a fork in a hook of its own, and hooks run in the
+    order of their registration: where it was imported after the provider was made, every child hangs on that lock.
+    """
+    import sys
+
+    for name in ("opentelemetry.sdk.trace", "opentelemetry.sdk.metrics._internal", "opentelemetry.sdk._logs._internal"):
+        module = sys.modules.get(name)
+        if hasattr(module, "_get_process_dependent_resource"):
+            module._get_process_dependent_resource = _process_dependent_resource  # type: ignore[union-attr]
+
+
+def _process_dependent_resource() -> Resource:
+    from opentelemetry.sdk import resources
+
+    result = resources.Resource.get_empty()
+    for detector in resources._build_resource_detectors():
+        if detector.is_process_dependent():
+            result = result.merge(detector.detect())
+    return result
 
 
 def user_resource() -> Resource:

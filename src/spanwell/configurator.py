@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 
 from opentelemetry import trace
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
 from spanwell import _otel
+
+with _otel.readable_limits():
+    from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+
 from spanwell._guard import warn_once
 from spanwell.exit import Exit
 from spanwell.pipeline import add_processors
@@ -72,6 +75,7 @@ def set_up(settings: Settings, *, version: str = "", provider: Any = None) -> Wi
         configure_from_file(settings, wiring)
     else:
         _configure(settings, wiring, version, provider)
+    _otel.refresh_in_line()
     wiring.exit.install()
     current = wiring
     return wiring

@@ -37,7 +37,7 @@ class SpanwellDistro(BaseDistro):  # type: ignore[misc, unused-ignore]
             lazy=settings.lazy_instrumentation,
             disabled=settings.disabled_instrumentations,
             unneeded=unneeded_instrumentors(settings),
-            after=after_instrumentors(settings),
+            after=after_instrumentors(settings, end_process),
         )
         watch_imports(self.instrumentors)
         _otel.skip_checks(self.instrumentors.defers)
@@ -89,6 +89,14 @@ def follow_multiprocessing() -> None:
 
     if configurator.current is not None:
         configurator.current.exit.follow_multiprocessing()
+
+
+def end_process() -> None:
+    """Export what waits, within the exit's budget."""
+    from spanwell import configurator
+
+    if configurator.current is not None:
+        configurator.current.exit.run()
 
 
 def post_instrument() -> None:

@@ -72,6 +72,20 @@ class Exit:
                 with guard("shutdown"):
                     record(max(0.0, end - self._clock()))
         _say()
+        _keep_interrupt()
+
+
+def _keep_interrupt() -> None:
+    """After an unhandled KeyboardInterrupt a script ends by SIGINT (status 130 in a shell), not with status 1.
+
+    The interpreter holds that in a flag that every `exec` of a text clears, and modules that are imported for the
+    last export do that (dataclasses, namedtuple). An interrupt that passes through an `exec` sets it again.
+    """
+    if getattr(sys, "last_type", None) is KeyboardInterrupt:
+        try:
+            exec("raise KeyboardInterrupt")
+        except KeyboardInterrupt:
+            pass
 
 
 def _say() -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace.export import SpanExporter
 
+    from spanwell.settings import Setting
+
     Build = Callable[[], SpanExporter]
 
 
@@ -40,13 +42,28 @@ def _known(name: str, settings: Settings) -> Build | None:
 
 def protocol(settings: Settings, signal: str = "traces") -> str:
     """The OTLP transport of `signal`. http/json becomes http/protobuf, and that is said once."""
-    row = {"traces": Settings.traces_protocol, "metrics": Settings.metrics_protocol, "logs": Settings.logs_protocol}
-    chosen: str = settings.value(row[signal]) or settings.protocol
-    if chosen == "http/json":
-        variable = (row[signal] if settings.value(row[signal]) else Settings.protocol).variable
-        warn_once("http/json", "spanwell: %s=http/json is not supported; using http/protobuf on its port", variable)
-        return "http/protobuf"
-    return chosen
+    problem = protocol_problem(settings, signal)
+    if problem:
+        warn_once("http/json", "spanwell: %s", problem)
+    return transport(settings, signal)
+
+
+def transport(settings: Settings, signal: str = "traces") -> str:
+    """``grpc`` or ``http/protobuf``, without a word."""
+    return "grpc" if settings.value(_protocol_row(settings, signal)) == "grpc" else "http/protobuf"
+
+
+def protocol_problem(settings: Settings, signal: str = "traces") -> str:
+    """What is wrong with the chosen transport of `signal`, or ""."""
+    row = _protocol_row(settings, signal)
+    if settings.value(row) != "http/json":
+        return ""
+    return f"{row.variable}=http/json is not supported; using http/protobuf on its port"
+
+
+def _protocol_row(settings: Settings, signal: str) -> Setting[str]:
+    own = {"traces": Settings.traces_protocol, "metrics": Settings.metrics_protocol, "logs": Settings.logs_protocol}
+    return own[signal] if settings.value(own[signal]) else Settings.protocol
 
 
 def endpoint(name: str, settings: Settings) -> str:
@@ -60,7 +77,7 @@ def otlp_url(settings: Settings) -> str:
     """The URL that spans are sent to, as the settings tell it."""
     if settings.traces_endpoint:
         return settings.traces_endpoint
-    if protocol(settings) == "grpc":
+    if transport(settings) == "grpc":
         return settings.endpoint or "http://localhost:4317"
     return (settings.endpoint or "http://localhost:4318").removesuffix("/") + "/v1/traces"
 
@@ -71,14 +88,14 @@ def endpoint_problem(settings: Settings) -> str:
 
     row = Settings.traces_endpoint if settings.traces_endpoint else Settings.endpoint
     url: str = settings.value(row)
-    example = "http://localhost:4317" if protocol(settings) == "grpc" else "http://localhost:4318"
+    example = "http://localhost:4317" if transport(settings) == "grpc" else "http://localhost:4318"
     try:
         parts = urlsplit(url or example)
         fine = bool(parts.hostname) and parts.port != 0
     except ValueError:
         fine = False
     # gRPC's own form is host:port, without a scheme.
-    if protocol(settings) == "grpc" and "://" not in url and " " not in url:
+    if transport(settings) == "grpc" and "://" not in url and " " not in url:
         fine = True
     elif fine:
         fine = parts.scheme in ("http", "https")
@@ -147,7 +164,7 @@ def _otlp_grpc(settings: Settings) -> SpanExporter:
 
 def _plugin(name: str) -> Build | None:
     """An exporter from another package, under its entry point; loaded and made at the first export."""
-    entry = _registered("traces", _upstream_name(name, "http/protobuf"))
+    entry = _registered("traces", upstream_name(name, "http/protobuf"))
     return None if entry is None else _maker(entry)
 
 
@@ -161,7 +178,7 @@ def signal_exporters(names: tuple[str, ...], protocol: str, signal: str) -> dict
     for name in dict.fromkeys(names):
         if name == "none":
             continue
-        entry = _registered(signal, _upstream_name(name, protocol))
+        entry = _registered(signal, upstream_name(name, protocol))
         if entry is not None:
             found[name] = _maker(entry)
     return found
@@ -183,7 +200,7 @@ def _maker(entry: Any) -> Callable[[], Any]:
     return make
 
 
-def _upstream_name(name: str, protocol: str) -> str:
+def upstream_name(name: str, protocol: str) -> str:
     if name != "otlp":
         return name
     return "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"

@@ -38,7 +38,7 @@ class Late:
             lazy=settings.lazy_instrumentation,
             disabled=settings.disabled_instrumentations,
             unneeded=unneeded_instrumentors(settings),
-            after=after_instrumentors(settings),
+            after=after_instrumentors(settings, _end),
         )
         self.instrumentors.add_known()
         self._done = False
@@ -219,6 +219,12 @@ _SPECIAL = {
     **dict.fromkeys(_otel.STAND_INS, _otel.end_stand_ins),
     "multiprocessing.util": _multiprocessing,
 }
+
+
+def _end() -> None:
+    configurator = sys.modules.get("spanwell.configurator")
+    if configurator is not None and configurator.current is not None:
+        configurator.current.exit.run()
 
 
 def _summary(late: Late) -> None:

@@ -168,11 +168,14 @@ class Instrumentors:
         pending = [load]
 
         def first(*args: Any, **kwargs: Any) -> Any:
-            if pending:
+            try:
                 wanted = pending.pop()
+            except IndexError:  # another thread was first
+                return original(*args, **kwargs)
+            if owner.__dict__.get(attribute) is first:  # else another tool has wrapped us, and stays
                 setattr(owner, attribute, original)
-                self.apply(name, wanted)
-            return getattr(owner, attribute).__get__(*_binding(args))(*args[1:], **kwargs)
+            self.apply(name, wanted)
+            return original(*args, **kwargs)
 
         setattr(owner, attribute, first)
 
@@ -232,7 +235,3 @@ def _bind(name: str) -> None:
     parent, _, child = name.rpartition(".")
     if parent in sys.modules:
         setattr(sys.modules[parent], child, sys.modules[name])
-
-
-def _binding(args: tuple[Any, ...]) -> tuple[Any, type]:
-    return args[0], type(args[0])

@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from spanwell.settings import Settings
 
 
-def after_instrumentors(settings: Settings) -> dict[str, Callable[[], None]]:
-    """Instrumentor name -> what to do next: with botocore comes the context in SQS messages, and with logging the
-    application's own output is put right."""
+def after_instrumentors(settings: Settings, at_end: Callable[[], None]) -> dict[str, Callable[[], None]]:
+    """Instrumentor name -> what to do next.
+
+    With botocore comes the context in SQS messages; with logging the application's own output is put right; with
+    celery `at_end` runs when a worker process ends, because that is with os._exit.
+    """
 
     def messages() -> None:
         if settings.sqs_context or settings.sqs_process_spans:
@@ -26,7 +29,12 @@ def after_instrumentors(settings: Settings) -> dict[str, Callable[[], None]]:
 
         _otel.keep_console_logging(exported=any(name != "none" for name in settings.logs_exporter))
 
-    return {"botocore": messages, "aiobotocore": messages, "logging": logs}
+    def workers() -> None:
+        from celery.signals import worker_process_shutdown
+
+        worker_process_shutdown.connect(lambda **_: at_end(), weak=False)
+
+    return {"botocore": messages, "aiobotocore": messages, "logging": logs, "celery": workers}
 
 
 def unneeded_instrumentors(settings: Settings) -> dict[str, str]:

@@ -16,7 +16,7 @@ import pytest
 
 from support import mongo, servers
 from support.receiver import Receiver, Seen, otlp_receiver, stored
-from support.runs import MODES, Run, finish, start
+from support.runs import MODES, Run, finish, kill, start
 
 pytestmark = pytest.mark.slow
 
@@ -224,3 +224,37 @@ def test_libraries_imported_before_opentelemetry(
         run = finish(start("bare", ["already_imported.py"], receiver.endpoint(name), extra))
         assert run.code == 0, run.stderr
         assert receiver.seen(name, name) == usual, run.stderr
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_child_forked_after_the_thread_pool_was_imported_lives(mode: str, receiver: Receiver) -> None:
+    """The SDK asks a thread pool for the child's resource, whose lock is not released before in this order."""
+    name = f"fork-{mode}"
+    run = finish(start(mode, ["fork_late.py"], receiver.endpoint(name), {}))
+    assert (run.code, run.stdout) == (0, "child ended\n"), run.stderr
+    assert len(receiver.spans(name)) == 2, run.stderr
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_celery_worker_that_forks(mode: str, receiver: Receiver, address: Callable[[str], dict[str, str]]) -> None:
+    """A real worker with a pool of processes, and a producer elsewhere: one trace, the worker's span below."""
+    name = f"celery-{mode}"
+    # The worker polls Redis all the time; the telling spans are Celery's.
+    extra = {**address("redis"), "RUN": name, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "redis"}
+    extra["OTEL_BSP_SCHEDULE_DELAY"] = "100"
+    endpoint = receiver.endpoint(name)
+    arguments = ["-m", "celery", "-A", "celery_shop", "worker", "-P", "prefork", "-c", "1"]
+    quiet = ["--loglevel", "ERROR", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    worker = start(mode, [*arguments, *quiet], endpoint, extra)
+    try:
+        producer = finish(start(mode, ["celery_shop.py"], endpoint, extra))
+        assert (producer.code, producer.stdout) == (0, "42\n"), producer.stderr
+        receiver.wait(name, 2)
+        worker.terminate()
+        finish(worker, 30)
+    finally:
+        kill(worker)
+    spans = {span.name: span for _, span in receiver.spans(name)}
+    assert sorted(spans) == ["apply_async/order", "run/order"]
+    assert spans["run/order"].parent_span_id == spans["apply_async/order"].span_id
+    assert spans["run/order"].trace_id == spans["apply_async/order"].trace_id

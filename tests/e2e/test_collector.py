@@ -29,7 +29,9 @@ with trace.get_tracer("shop").start_as_current_span("order", attributes={"shop.i
 def _agent() -> Path:
     spec = importlib.util.find_spec("rotel")
     if spec is None or not spec.submodule_search_locations:
-        what = "rotel has a wheel for CPython 3.11 on x86-64 alone; not proved here: a real collector takes what we send"
+        what = (
+            "rotel has a wheel for CPython 3.11 on x86-64 alone; not proved here: a real collector takes what we send"
+        )
         if os.environ.get("SPANWELL_STRICT") == "1" and sys.version_info[:2] == (3, 11):
             pytest.fail(what)
         pytest.skip(what)

@@ -76,7 +76,8 @@ def test_the_applications_own_tracer_provider_stays_and_ours_joins(tmp_path: Pat
 
 def test_spans_of_instrumented_libraries_reach_both_too(tmp_path: Path) -> None:
     code = OWN.replace(
-        "trace.get_tracer(", "import sqlite3; sqlite3.connect(':memory:').cursor().execute('SELECT 1')\ntrace.get_tracer("
+        "trace.get_tracer(",
+        "import sqlite3; sqlite3.connect(':memory:').cursor().execute('SELECT 1')\ntrace.get_tracer(",
     )
     done = python(code, traced(tmp_path / "t.db"))
     assert done == (0, "True ['SELECT', 'work']\n", "")
@@ -170,7 +171,9 @@ get_logger("app").emit(LogRecord(body="ordered"))
 
 # --- who never needs it -----------------------------------------------------------------------------------------
 
-NOTHING = "import sys\nprint(sorted(name for name in sys.modules if name.split('.')[0] in ('opentelemetry', 'wrapt')))\n"
+NOTHING = (
+    "import sys\nprint(sorted(name for name in sys.modules if name.split('.')[0] in ('opentelemetry', 'wrapt')))\n"
+)
 
 
 def test_an_application_that_never_needs_it_imports_nothing_of_it(tmp_path: Path) -> None:

@@ -29,9 +29,7 @@ def test_the_exit_status_is_the_commands(status: int) -> None:
 
 
 def test_an_uncaught_exception_looks_as_ever() -> None:
-    plain = subprocess.run(
-        [sys.executable, "-c", "1 / 0"], env=clean(), capture_output=True, text=True, timeout=60
-    )
+    plain = subprocess.run([sys.executable, "-c", "1 / 0"], env=clean(), capture_output=True, text=True, timeout=60)
     assert python("1 / 0", clean()) == (1, "", plain.stderr)
 
 

@@ -1,9 +1,9 @@
 """An OTLP receiver on loopback whose behaviour a test chooses: it answers, hangs, fails, resets or drips.
 
-    with collector() as otlp:
-        otlp.behave(unavailable)
-        ... OTEL_EXPORTER_OTLP_ENDPOINT=otlp.url ...
-        assert otlp.spans() == ["work"]
+with collector() as otlp:
+    otlp.behave(unavailable)
+    ... OTEL_EXPORTER_OTLP_ENDPOINT=otlp.url ...
+    assert otlp.spans() == ["work"]
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Behaviour = Callable[["Handler"], None]
 
 
 class Post(NamedTuple):
-    """One request as it came, before it was answered."""
+    """One request as it came, before it was answered; the names of headers are in lower case."""
 
     path: str
     headers: dict[str, str]
@@ -124,7 +124,11 @@ class Handler(BaseHTTPRequestHandler):
         elif encoding == "deflate":
             body = zlib.decompress(body)
         kind = REQUESTS.get(self.path)
-        self.post = Post(self.path, dict(self.headers), kind.FromString(body) if kind else None)
+        self.post = Post(
+            self.path,
+            {name.lower(): value for name, value in self.headers.items()},
+            kind.FromString(body) if kind else None,
+        )
         with self.collector.lock:
             self.collector.posts.append(self.post)
         self.collector.behaviour(self)

@@ -12,6 +12,7 @@ import json
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -75,6 +76,13 @@ class Receiver:
         """(scope name, protobuf span) of everything that `run` exported so far."""
         with self._lock:
             return list(self._runs[run])
+
+    def wait(self, run: str, number: int) -> None:
+        """Wait until `run` has exported `number` spans, ten seconds at most."""
+        for _ in range(200):
+            if len(self.spans(run)) >= number:
+                return
+            time.sleep(0.05)
 
     def seen(self, run: str, *names: str) -> collections.Counter[Seen]:
         """The comparable form of `run`; each of `names` (its own temporary names) is blotted out."""

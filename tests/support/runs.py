@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -65,6 +67,7 @@ def start(mode: str, arguments: Sequence[str], endpoint: str, extra: Mapping[str
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -73,7 +76,13 @@ def finish(process: subprocess.Popen[str], timeout: float = 120) -> Run:
     try:
         stdout, stderr = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        process.kill()
+        kill(process)
         stdout, stderr = process.communicate()
         raise AssertionError(f"still running after {timeout} s\n{stdout}\n{stderr}") from None
     return Run(process.returncode, stdout, stderr)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """End a process of `start` and the children it may have left behind, at once."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

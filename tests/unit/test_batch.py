@@ -120,9 +120,13 @@ def test_an_exporter_that_cannot_be_built_is_said_once_and_its_spans_are_counted
     assert losses.snapshot() == {("spans", "export failed (test)"): 3}
     assert len(attempts) == 1
     said = warnings(caplog)
-    assert said[0].startswith("spanwell: 1 spans did not reach exporter test (there): cannot be set up: no such thing;")
-    assert said[1:] == ["spanwell: 2 spans did not reach exporter test (there): cannot be set up: no such thing"
-                        " (try `spanwell doctor`)"]
+    assert said[0].startswith(
+        "spanwell: 1 spans did not reach exporter test (there): cannot be set up: no such thing;"
+    )
+    assert said[1:] == [
+        "spanwell: 2 spans did not reach exporter test (there): cannot be set up: no such thing"
+        " (try `spanwell doctor`)"
+    ]
 
 
 def test_ready_is_called_once_by_the_worker_before_the_first_export() -> None:
@@ -138,7 +142,7 @@ def test_ready_is_called_once_by_the_worker_before_the_first_export() -> None:
 
 def test_a_ready_that_raises_costs_no_span(caplog: pytest.LogCaptureFixture) -> None:
     exporter = ListExporter()
-    batch = processor(exporter, ready=lambda: [][1])
+    batch = processor(exporter, ready=lambda: {}["missing"])
     end(batch, "a")
     batch.force_flush(10_000)
     batch.finish(10)
@@ -283,6 +287,23 @@ def test_a_dead_destination_rests_and_is_tried_again() -> None:
     assert flush("e") == (True, 3)
     assert names(exporter) == ["d", "e"]
     assert losses.total("spans") == 3
+
+
+def test_while_a_destination_rests_full_batches_do_not_wake_the_worker() -> None:
+    asked: list[float] = []
+
+    def clock() -> float:
+        asked.append(0.0)
+        return 0.0
+
+    batch = processor(ListExporter(lambda _: FAILURE), max_batch=2, clock=clock)
+    end(batch, *"ab")
+    batch.force_flush(10_000)
+    asked.clear()
+    for _ in range(500):
+        end(batch, *"ab")
+    assert len(asked) <= 2
+    batch.finish(10)
 
 
 def test_an_exporter_that_raises_is_survived() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from spanwell._otel import without_credentials
 from spanwell.settings import Setting, Settings, display
 
 TYPE_CHECKING = False
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> in
     for row in shown:
         out.write(f"{row.variable:<{width}}  {value_text(settings, row)}  ({settings.source(row)})\n")
     if not args.all:
-        out.write(f"{'everything else' if shown else 'everything'} has its default; see spanwell config --all\n")
+        out.write(f"{'everything else' if shown else 'everything'} has its default; see `spanwell config --all`\n")
     for problem in settings.problems:
         out.write(f"problem: {problem}\n")
     return 1 if settings.problems else 0
@@ -56,14 +57,19 @@ def as_json(settings: Settings) -> dict[str, Any]:
     """``{"settings": {VARIABLE: {"value", "source"}}, "problems": [...]}``"""
     return {
         "settings": {
-            row.variable: {"value": settings.value(row), "source": settings.source(row)} for row in Settings.rows()
+            row.variable: {"value": _public(settings.value(row)), "source": settings.source(row)}
+            for row in Settings.rows()
         },
         "problems": list(settings.problems),
     }
 
 
+def _public(value: Any) -> Any:
+    return without_credentials(value) if isinstance(value, str) else value
+
+
 def value_text(settings: Settings, row: Setting[Any]) -> str:
-    """The value as a user would write it; secrets in headers never stand in a setting of ours."""
+    """The value as a user would write it, without a password in a URL. Headers are no setting of ours."""
     if not settings.chosen(row):
         return display(row)
     value = settings.value(row)
@@ -71,4 +77,4 @@ def value_text(settings: Settings, row: Setting[Any]) -> str:
         return ",".join(value)
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else without_credentials(str(value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from spanwell.cli.findings import Finding
+
+
+_INDENT = 11  # two spaces, "problem", two spaces
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,15 +39,22 @@ def run(args: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> in
 
 
 def _print(found: list[Finding], environ: Mapping[str, str], out: TextIO) -> None:
-    from spanwell.cli.terminal import Style, wants_colour
+    from spanwell.cli.terminal import Style, clean, terminal_width, wants_colour
 
     style = Style(wants_colour(environ, out))
-    marks = {"ok": style("good", "ok"), "note": style("warning", "note"), "problem": style("error", "problem")}
+    roles = {"ok": "good", "note": "warning", "problem": "error"}
+    width = max(40, terminal_width(environ, out))
     topic = ""
     for finding in found:
         if finding.topic != topic:
             topic = finding.topic
             out.write(f"{style('title', topic)}\n")
-        out.write(f"  {marks[finding.level]}: {finding.text}\n")
+        mark = style(roles[finding.level], f"{finding.level:<7}")
+        lines = textwrap.wrap(
+            clean(finding.text), width - _INDENT, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+        out.write(f"  {mark}  {lines[0]}\n")
+        out.writelines(" " * _INDENT + line + "\n" for line in lines[1:])
     problems = sum(finding.level == "problem" for finding in found)
-    out.write(f"{problems} problem(s)\n" if problems else "no problems\n")
+    shown = f"{problems} problem{'s' if problems != 1 else ''} found" if problems else "no problems found"
+    out.write(style("error" if problems else "good", shown) + "\n")

@@ -9,6 +9,8 @@ from spanwell import __version__, _otel
 from spanwell._triggers import EAGER, LAST, TABLE
 from spanwell.cli.config import load, value_text
 from spanwell.cli.probe import probe_endpoint, probe_sqlite
+from spanwell.exporters import transport, upstream_name
+from spanwell.legs import unneeded_instrumentors
 from spanwell.settings import Settings
 from spanwell.where import aws_platform
 
@@ -108,16 +110,16 @@ def _settings(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "problem", problem
     chosen = [row for row in Settings.rows() if settings.chosen(row)]
     for row in chosen:
-        yield "ok", f"{row.variable}={value_text(settings, row)} (from {settings.source(row)})"
+        yield "ok", f"{row.variable}={value_text(settings, row)} ({settings.source(row)})"
     if not chosen:
-        yield "ok", "everything has its default (see docs/settings.md)"
+        yield "ok", "everything has its default; `spanwell config --all` lists it"
     if settings.sdk_disabled:
         yield "note", "OTEL_SDK_DISABLED=true: nothing is traced"
 
 
 def _service(settings: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     if settings.service_name or "service.name=" in settings.resource_attributes:
-        yield "ok", "service.name is set by you"
+        yield "ok", f"service.name is set by you{': ' if settings.service_name else ''}{settings.service_name}"
     else:
         yield "note", "service.name is guessed from the platform or the command; set OTEL_SERVICE_NAME to choose"
     yield "ok", f"platform: {aws_platform(environ) or 'not AWS (no network call is made to find out)'}"
@@ -127,8 +129,10 @@ def _plugins(settings: Settings) -> Iterator[tuple[str, str]]:
     yield _loads("id generator", settings.id_generator, "opentelemetry_id_generator", ("spanwell_xray",))
     yield _sampler(settings)
     known = ("baggage", "tracecontext", "xray", "spanwell_xray", "none")
-    for name in settings.propagators:
-        yield _loads("propagator", name, "opentelemetry_propagator", known)
+    found = [(name, _loads("propagator", name, "opentelemetry_propagator", known)) for name in settings.propagators]
+    good = [name for name, (level, _) in found if level == "ok"]
+    yield "ok" if good else "problem", f"propagators {', '.join(good) or '(none is left)'}"
+    yield from (finding for _, finding in found if finding[0] != "ok")
 
 
 def _loads(what: str, name: str, group: str, known: tuple[str, ...]) -> tuple[str, str]:
@@ -156,17 +160,32 @@ def _exporters(settings: Settings, environ: Mapping[str, str], *, online: bool) 
         yield "note", "OTEL_TRACES_EXPORTER=none: spans go nowhere"
     for name in names:
         if name == "otlp":
-            yield from probe_endpoint(settings, online=online)
+            yield from probe_endpoint(settings, environ, online=online)
         elif name == "sqlite":
             yield from probe_sqlite(settings, environ)
         else:
             yield _loads("exporter", name, "opentelemetry_traces_exporter", ("console",))
     for signal, chosen in (("metrics", settings.metrics_exporter), ("logs", settings.logs_exporter)):
-        yield "ok", f"{signal}: {','.join(chosen)}"
+        yield from _signal(signal, [name for name in chosen if name != "none"], settings)
+
+
+def _signal(signal: str, names: list[str], settings: Settings) -> Iterator[tuple[str, str]]:
+    if not names:
+        yield "ok", f"{signal} are off (OTEL_{signal.upper()}_EXPORTER=none)"
+    for name in names:
+        shown = upstream_name(name, transport(settings, signal))
+        level, text = _loads(f"{signal} exporter", shown, f"opentelemetry_{signal}_exporter", ())
+        yield level, text if level != "ok" else f"{signal} exporter {name}"
 
 
 def _instrumentors(settings: Settings) -> Iterator[tuple[str, str]]:
-    when: dict[str, list[str]] = {"deferred": [], "with the SDK": [], "missing": [], "disabled": []}
+    when: dict[str, list[str]] = {
+        "deferred": [],
+        "with the SDK": [],
+        "missing": [],
+        "disabled": [],
+        "not needed": [],
+    }
     for entry in sorted(_otel.instrumentor_entry_points(), key=lambda entry: entry.name):
         state = _state(entry, settings)
         if state in when:
@@ -174,10 +193,11 @@ def _instrumentors(settings: Settings) -> Iterator[tuple[str, str]]:
         else:
             yield "problem", f"{entry.name}: {state}"
     for state, text in (
-        ("deferred", "applied when their library is imported"),
+        ("deferred", "deferred until their library is imported"),
         ("with the SDK", "applied with the SDK's set-up"),
         ("disabled", "switched off by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"),
-        ("missing", "installed, but their library is not"),
+        ("not needed", "not needed, as nothing exports or marks log records"),
+        ("missing", "of no use here, their library is not installed"),
     ):
         if when[state]:
             yield "ok", f"{text}: {', '.join(when[state])}"
@@ -185,6 +205,8 @@ def _instrumentors(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def _state(entry: Any, settings: Settings) -> str:
     disabled = settings.disabled_instrumentations
+    if entry.name in unneeded_instrumentors(settings):
+        return "not needed"
     if entry.name in disabled or "*" in disabled:
         return "disabled"
     try:
@@ -200,7 +222,7 @@ def _state(entry: Any, settings: Settings) -> str:
 
 def _losses(settings: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     if "sqlite" not in settings.traces_exporter:
-        yield "ok", "every process says at its end what it lost; with the sqlite exporter it is also kept here"
+        yield "ok", "each process logs at its end what it lost (the sqlite exporter would also keep a record)"
         return
     from spanwell.cli.probe import recorded_losses
 

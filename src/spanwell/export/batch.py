@@ -68,6 +68,7 @@ class Batch:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._urgent = threading.Event()
         self._flushes: list[_Flush] = []
         self._worker: threading.Thread | None = None
         self._ended = False
@@ -90,7 +91,7 @@ class Batch:
             self._drop_oldest()
         if self._worker is None:
             self._start()
-        elif len(queue) >= self._max_batch and not self._wake.is_set():
+        if len(queue) >= self._max_batch and not self._wake.is_set():
             self._wake.set()
         if self._finished:  # while this thread was in here: nobody else will look into the queue again
             self._count_left()
@@ -134,7 +135,7 @@ class Batch:
             if self._worker is None or self._closed or self._ended:
                 return not self._queue
             self._flushes.append(flush)
-        self._wake.set()
+        self._hurry()
         return flush.done.wait(timeout) and flush.arrived
 
     def begin_shutdown(self) -> None:
@@ -143,6 +144,10 @@ class Batch:
             return
         self._closed = True
         self._exporter.last_attempt()
+        self._hurry()
+
+    def _hurry(self) -> None:
+        self._urgent.set()
         self._wake.set()
 
     def finish(self, timeout: float) -> None:
@@ -178,8 +183,14 @@ class Batch:
 
     def _run(self) -> None:
         while not self._closed:
-            self._wake.wait(self._delay)
+            rest = self._breaker.rest(self._clock())
+            if rest:
+                # A full batch is no reason to get up now. `_wake` stays set, so `put` does not touch it either.
+                self._urgent.wait(rest)
+            else:
+                self._wake.wait(self._delay)
             self._wake.clear()
+            self._urgent.clear()
             self._turn()
         self._turn()
         with self._lock:

@@ -17,7 +17,11 @@ class Breaker:
 
     def allows(self, now: float) -> bool:
         """Whether an attempt may be made at `now`."""
-        return self._rest == 0.0 or now >= self._until
+        return self.rest(now) == 0.0
+
+    def rest(self, now: float) -> float:
+        """The seconds that are left of the rest at `now`; 0 if an attempt may be made."""
+        return 0.0 if self._rest == 0.0 else max(0.0, self._until - now)
 
     def succeeded(self) -> None:
         """The destination answered: it is trusted again."""

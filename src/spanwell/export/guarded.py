@@ -88,6 +88,7 @@ class GuardedExporter:
             with quiet_exporters() as said:
                 try:
                     if exporter.export(batch).name == "SUCCESS":
+                        self._complain(said.last)
                         return True, "", False
                     reason = self._cause or said.last or "the exporter reported a failure"
                 except Exception as error:
@@ -105,14 +106,18 @@ class GuardedExporter:
                 except Exception as error:
                     self._broken = str(error) or type(error).__name__
                     raise
-            if said.last:
-                warn_once(f"set-up:{self.name}:{said.last}", "spanwell: exporter %s: %s", self.name, said.last)
+            self._complain(said.last)
             keep_cause(exporter, self._keep)
             self.where = self.where or endpoint_of(exporter)
             self._exporter = exporter
             if self._last:
                 stop_retries(exporter)
         return self._exporter
+
+    def _complain(self, said: str) -> None:
+        """Pass on, once, what the exporter found fault with but could work around."""
+        if said:
+            warn_once(f"said:{self.name}:{said[:40]}", "spanwell: exporter %s: %s", self.name, said)
 
     def _keep(self, cause: str) -> None:
         self._cause = cause

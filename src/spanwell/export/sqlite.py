@@ -258,14 +258,14 @@ class SqliteSpanExporter(SpanExporter):
     def _lost(self, number: int, reason: str, error: Exception | None) -> SpanExportResult:
         if number:
             _guard.losses.add("spans", f"sqlite: {reason}", number)
-        if error is not None:
-            _guard.warn_once(
-                f"sqlite {reason} {self.path}",
-                "spanwell: cannot write spans to %s (%s: %s); they are lost until it works again",
-                self.path,
-                reason,
-                error,
-            )
+        if error is not None and _guard.warn_once(
+            f"sqlite {reason} {self.path}",
+            "spanwell: cannot write spans to %s (%s: %s); they are lost until it works again",
+            self.path,
+            reason,
+            error,
+        ):
+            _guard.losses.tell(number)
         return SpanExportResult.FAILURE
 
     # --- fork -----------------------------------------------------------------------------------------------
