@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Hook:
     """A meta path finder that finds nothing itself: it wraps the loader of the modules it watches.
 
-    `before(module)` runs just before the module's code, `after(name)` just after it succeeded; both run in the
-    importing thread and at most once a name. They must not raise: the import of the application is at stake.
+    `before(module)` runs just before the module's code, at every attempt, `after(name)` once, just after it
+    succeeded; both run in the importing thread. They must not raise: the import of the application is at stake.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Hook:
             if module is None:
                 self._names.add(name)
             else:
+                self._names.discard(name)  # else a reload would report it again
                 self._after(name)
 
     def install(self) -> None:

@@ -12,6 +12,7 @@ from logging import Filter, LogRecord, getLogger
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from types import ModuleType
     from typing import Any
 
@@ -193,10 +194,10 @@ def _message(record: LogRecord) -> str:
 
 
 @contextmanager
-def quiet_exporters() -> Iterator[_Said]:
+def quiet_exporters(names: tuple[str, ...] = _EXPORTER_LOGGERS) -> Iterator[_Said]:
     """Upstream's exporters log every attempt; spanwell says once what is lost and why (`_Said.last`)."""
     said = _Said()
-    loggers = [getLogger(name) for name in _EXPORTER_LOGGERS]
+    loggers = [getLogger(name) for name in names]
     for logger in loggers:
         logger.addFilter(said)
     try:
@@ -213,6 +214,18 @@ def prepare_grpc() -> None:
     the interpreter shuts down.
     """
     import opentelemetry.sdk._logs  # noqa: F401
+
+
+@contextmanager
+def quiet_config_loader() -> Iterator[None]:
+    """The loader of configuration files logs a traceback for what it raises anyway; spanwell says it in one line."""
+    logger = getLogger("opentelemetry.configuration.file._loader")
+    nothing = Filter("nothing of this name")
+    logger.addFilter(nothing)
+    try:
+        yield
+    finally:
+        logger.removeFilter(nothing)
 
 
 # --- parts of the SDK that have no public constructor by name ------------------------------------------------------
@@ -429,7 +442,11 @@ def refresh_in_line() -> None:
     """
     import sys
 
-    for name in ("opentelemetry.sdk.trace", "opentelemetry.sdk.metrics._internal", "opentelemetry.sdk._logs._internal"):
+    for name in (
+        "opentelemetry.sdk.trace",
+        "opentelemetry.sdk.metrics._internal",
+        "opentelemetry.sdk._logs._internal",
+    ):
         module = sys.modules.get(name)
         if hasattr(module, "_get_process_dependent_resource"):
             module._get_process_dependent_resource = _process_dependent_resource  # type: ignore[union-attr]
@@ -439,10 +456,17 @@ def _process_dependent_resource() -> Resource:
     from opentelemetry.sdk import resources
 
     result = resources.Resource.get_empty()
-    for detector in resources._build_resource_detectors():
+    with quiet_resources():  # a name that cannot be found was reported at the start
+        detectors = resources._build_resource_detectors()
+    for detector in detectors:
         if detector.is_process_dependent():
             result = result.merge(detector.detect())
     return result
+
+
+def quiet_resources() -> AbstractContextManager[_Said]:
+    """As `quiet_exporters`, for the resource detectors: the SDK logs a traceback for a name it cannot find."""
+    return quiet_exporters(("opentelemetry.sdk.resources",))
 
 
 def user_resource() -> Resource:

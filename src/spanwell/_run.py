@@ -64,15 +64,9 @@ def launch(arguments: Sequence[str]) -> NoReturn:
 
 def _wants_sqlite(environ: dict[str, str]) -> bool:
     """A developer at a terminal who configured nothing wants to look at the traces here and now."""
-    if any(
-        environ.get(name)
-        for name in (
-            "OTEL_TRACES_EXPORTER",
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-            "OTEL_CONFIG_FILE",
-        )
-    ):
+    if environ.get("OTEL_TRACES_EXPORTER") or environ.get("OTEL_CONFIG_FILE"):
+        return False
+    if any(name.startswith("OTEL_EXPORTER_OTLP_") and value for name, value in environ.items()):
         return False
     if not (os.isatty(0) or os.isatty(2)):
         return False

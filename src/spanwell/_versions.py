@@ -49,7 +49,7 @@ def _parse(requirement: str) -> tuple[str, list[tuple[str, tuple[int, ...]]]]:
 
 def _release(version: str) -> tuple[int, ...]:
     parts = version.split(".")
-    if not all(part.isascii() and part.isdigit() for part in parts):
+    if len(version) > 100 or not all(part.isascii() and part.isdigit() for part in parts):
         raise NotPlain(version)
     return tuple(int(part) for part in parts)
 

@@ -175,6 +175,7 @@ def span_limits(settings: Settings) -> SpanLimits:
 def set_up_signals(settings: Settings, resource: Resource, wiring: Wiring) -> None:
     """Metrics and logs, where an exporter is named for them; nothing of theirs is imported otherwise."""
     if any(name != "none" for name in (*settings.metrics_exporter, *settings.logs_exporter)):
-        from spanwell import signals
+        with _otel.quiet_resources():  # the SDK detects resources once more while its logs module is imported
+            from spanwell import signals
 
         signals.set_up(settings, resource, wiring.exit)

@@ -43,7 +43,8 @@ def _load(path: str) -> Any:
         from opentelemetry.configuration import load_config_file
     except ImportError as error:
         raise RuntimeError(MISSING) from error
-    return load_config_file(path)
+    with _otel.quiet_config_loader():
+        return load_config_file(path)
 
 
 def _variables(config: Any) -> dict[str, str]:
@@ -77,7 +78,10 @@ def configure_from_file(settings: Settings, wiring: Wiring) -> None:
     if config.propagator is None:  # as the specification wants it, but see `install`
         install([])
     source = f"{settings.config_file} (distribution: spanwell)"
-    wiring.adopt(Settings.from_env(os.environ, layers=((source, _variables(config)),)))
+    adopted = Settings.from_env(os.environ, layers=((source, _variables(config)),))
+    for problem in adopted.problems:
+        warn_once(f"setting:{problem}", "spanwell: %s", problem)
+    wiring.adopt(adopted)
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):
         _join(provider, wiring, named_ids=config.tracer_provider.id_generator is not None)

@@ -65,6 +65,10 @@ class Late:
                 return
             self._busy = True
             try:
+                # The SDK imports it. Its own fork handlers must be there before a fork starts to wait for `whole`:
+                # the half of them that runs after the fork would release what the other half never took.
+                import concurrent.futures.thread  # noqa: F401
+
                 with whole:
                     self._set_up(provider)
                 self._done = True

@@ -312,7 +312,7 @@ trace.last = Last()
 
 
 def test_set_up_after_a_fork(tmp_path: Path) -> None:
-    code = f"""
+    code = """
 import os, sys
 from opentelemetry import trace
 if os.fork() == 0:

@@ -92,6 +92,8 @@ def stored(db: Path) -> list[Stored]:
     if not db.exists():
         return []
     with contextlib.closing(sqlite3.connect(db)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'span'").fetchone():
+            return []  # a process is about to make the tables
         rows = connection.execute(
             "SELECT trace_id, span_id, parent_id, name, span.service, attributes, body FROM span"
             " JOIN resource ON resource.id = span.resource_id ORDER BY span.id"

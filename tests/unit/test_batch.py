@@ -22,9 +22,26 @@ NEVER = 3600.0
 """A delay that does not pass in a test: only a full batch, a flush or the end exports."""
 
 
+_made: list[BatchProcessor] = []
+
+
 def processor(exporter: SpanExporter | Callable[[], SpanExporter], **options: object) -> BatchProcessor:
     build = (lambda: exporter) if isinstance(exporter, SpanExporter) else exporter
-    return BatchProcessor(GuardedExporter("test", build, where="there"), **{"delay": NEVER, **options})  # type: ignore[arg-type]
+    options = {"delay": NEVER, **options}
+    _made.append(BatchProcessor(GuardedExporter("test", build, where="there"), **options))  # type: ignore[arg-type]
+    return _made[-1]
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_is_left() -> Iterator[None]:
+    """A worker that outlives its test would count its losses in the next one."""
+    yield
+    for batch in _made:
+        batch.finish(0)
+    for batch in _made:
+        if batch._worker is not None:
+            batch._worker.join(30)
+    _made.clear()
 
 
 def end(batch: BatchProcessor, *names: str) -> None:
@@ -41,7 +58,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.fixture
-def hanging() -> Iterator[HangingExporter]:
+def hanging(_no_worker_is_left: None) -> Iterator[HangingExporter]:
     exporter = HangingExporter()
     yield exporter
     exporter.release.set()
@@ -384,6 +401,7 @@ def test_a_processor_nobody_holds_is_not_kept_by_the_fork_hooks() -> None:
     import weakref
 
     batch = processor(ListExporter())
+    _made.clear()
     seen = weakref.ref(batch)
     del batch
     gc.collect()

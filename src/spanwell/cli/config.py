@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from spanwell._otel import without_credentials
+from spanwell._otel import quiet_resources, without_credentials
 from spanwell.settings import Setting, Settings, display
 
 TYPE_CHECKING = False
@@ -47,7 +47,8 @@ def load(environ: Mapping[str, str]) -> Settings:
         try:
             from spanwell.declarative import section
 
-            return Settings.from_env(environ, layers=(section(settings.config_file),))
+            with quiet_resources():  # the import of the SDK's logs runs the detectors and logs what is not found
+                return Settings.from_env(environ, layers=(section(settings.config_file),))
         except Exception as error:
             return settings.with_problem(f"OTEL_CONFIG_FILE={settings.config_file!r} cannot be used: {error}")
     return settings

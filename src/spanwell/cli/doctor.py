@@ -27,9 +27,16 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(args: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
     """Print the findings; exit status 1 if one of them is a problem."""
+    import logging
+
     from spanwell.cli.findings import findings
 
-    found = list(findings(environ, online=not args.offline))
+    silent = logging.NullHandler()  # whatever a library logs on the way is a finding already
+    logging.getLogger().addHandler(silent)
+    try:
+        found = list(findings(environ, online=not args.offline))
+    finally:
+        logging.getLogger().removeHandler(silent)
     if args.json:
         json.dump({"findings": [finding.as_json() for finding in found]}, out, indent=2)
         out.write("\n")

@@ -122,6 +122,13 @@ def _service(settings: Settings, environ: Mapping[str, str]) -> Iterator[tuple[s
         yield "ok", f"service.name is set by you{': ' if settings.service_name else ''}{settings.service_name}"
     else:
         yield "note", "service.name is guessed from the platform or the command; set OTEL_SERVICE_NAME to choose"
+    if settings.chosen(Settings.resource_detectors):
+        for name in settings.resource_detectors:
+            finding = _loads(
+                "resource detector", name, "opentelemetry_resource_detector", ("otel", "spanwell_aws", "*")
+            )
+            if finding[0] != "ok":
+                yield finding
     yield "ok", f"platform: {aws_platform(environ) or 'not AWS (no network call is made to find out)'}"
 
 

@@ -164,7 +164,7 @@ def probe_sqlite(settings: Settings, environ: Mapping[str, str]) -> Findings:
 def recorded_losses(settings: Settings, environ: Mapping[str, str]) -> Findings:
     """What processes said of their losses in the sqlite file."""
     path = sqlite_path(settings, environ)
-    if not os.path.exists(path):
+    if not os.path.isfile(path):
         yield "ok", "none recorded"
         return
     from spanwell.explore.model import StoreError
