@@ -151,13 +151,12 @@ def default_path(environ: Mapping[str, str]) -> str:
 
 def version(connection: Connection) -> int:
     """The version of the tables; 0 for an empty file. Raises `SchemaError` for a file of somebody else's."""
-    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    owner: int = connection.execute("PRAGMA application_id").fetchone()[0]
-    if owner == APPLICATION_ID:
-        return found
-    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        raise SchemaError("it is the database of another program")
-    return 0
+    for _ in range(2):  # another process may make the tables between two of these statements: then look again
+        if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
+            return int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            return 0
+    raise SchemaError("it is the database of another program")
 
 
 def check(connection: Connection) -> int:

@@ -10,6 +10,7 @@ from spanwell._versions import NotPlain, satisfies
 numbers = st.lists(st.integers(0, 12), min_size=1, max_size=4).map(lambda parts: ".".join(map(str, parts)))
 two = st.lists(st.integers(0, 12), min_size=2, max_size=4).map(lambda parts: ".".join(map(str, parts)))
 spaces = st.sampled_from(["", " "])
+operators = st.sampled_from(["==", "!=", "<=", ">=", "<", ">"])
 clauses = st.one_of(
     st.builds(
         lambda op, gap, version: op + gap + version,
