@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 USAGE = "usage: spanwell run [--] COMMAND [ARGUMENT ...]"
 
 # The OpenTelemetry API modules whose import tells that telemetry may be wanted soon, modules that may go without one
-# of their imports (`_otel.STAND_INS`), and multiprocessing, whose children end without running exit handlers.
+# of their imports (`api.STAND_INS`), and multiprocessing, whose children end without running exit handlers.
 API_MODULES = (
     "opentelemetry.trace",
     "opentelemetry.metrics._internal",

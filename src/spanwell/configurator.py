@@ -10,9 +10,9 @@ import os
 
 from opentelemetry import trace
 
-from spanwell import _otel
+from spanwell._otel import registry, sdk
 
-with _otel.readable_limits():
+with registry.readable_limits():
     from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
 from spanwell._guard import warn_once
@@ -75,7 +75,7 @@ def set_up(settings: Settings, *, version: str = "", provider: Any = None) -> Wi
         configure_from_file(settings, wiring)
     else:
         _configure(settings, wiring, version, provider)
-    _otel.refresh_in_line()
+    sdk.refresh_in_line()
     wiring.exit.install()
     current = wiring
     return wiring
@@ -116,10 +116,10 @@ def _inner_sampler(settings: Settings) -> tuple[Sampler, str]:
     name, argument = settings.sampler, settings.sampler_arg
     shown = f"{name}({argument})" if argument else name
     try:
-        known = _otel.known_sampler(name.lower(), argument)
+        known = registry.known_sampler(name.lower(), argument)
         if known is not None:
             return known, shown
-        made = _otel.load_entry_point("opentelemetry_traces_sampler", name)(argument or None)
+        made = registry.load_entry_point("opentelemetry_traces_sampler", name)(argument or None)
         if isinstance(made, Sampler):
             return made, shown
         raise TypeError(f"its factory gave a {type(made).__name__}, not a Sampler")
@@ -141,7 +141,7 @@ def make_id_generator(settings: Settings) -> IdGenerator:
     name = settings.id_generator
     if name != "spanwell_xray":
         try:
-            return _otel.load_entry_point("opentelemetry_id_generator", name)()  # type: ignore[no-any-return]
+            return registry.load_entry_point("opentelemetry_id_generator", name)()  # type: ignore[no-any-return]
         except Exception as error:
             warn_once("ids", "spanwell: OTEL_PYTHON_ID_GENERATOR=%r: %s; using spanwell_xray", name, error)
     return XRayIdGenerator()
@@ -175,7 +175,7 @@ def span_limits(settings: Settings) -> SpanLimits:
 def set_up_signals(settings: Settings, resource: Resource, wiring: Wiring) -> None:
     """Metrics and logs, where an exporter is named for them; nothing of theirs is imported otherwise."""
     if any(name != "none" for name in (*settings.metrics_exporter, *settings.logs_exporter)):
-        with _otel.quiet_resources():  # the SDK detects resources once more while its logs module is imported
+        with sdk.quiet_resources():  # the SDK detects resources once more while its logs module is imported
             from spanwell import signals
 
         signals.set_up(settings, resource, wiring.exit)

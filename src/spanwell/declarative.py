@@ -12,8 +12,8 @@ import os
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from spanwell import _otel
 from spanwell._guard import warn_once
+from spanwell._otel import exporting, sdk
 from spanwell.ids import XRayIdGenerator
 from spanwell.pipeline import enrichment
 from spanwell.propagators import install
@@ -43,7 +43,7 @@ def _load(path: str) -> Any:
         from opentelemetry.configuration import load_config_file
     except ImportError as error:
         raise RuntimeError(MISSING) from error
-    with _otel.quiet_config_loader():
+    with exporting.quiet_config_loader():
         return load_config_file(path)
 
 
@@ -96,12 +96,12 @@ def _join(provider: TracerProvider, wiring: Wiring, *, named_ids: bool) -> None:
     provider.sampler = UndecidedSampler(provider.sampler)
     if not named_ids:
         provider.id_generator = XRayIdGenerator()  # type: ignore[assignment]
-    _otel.add_first(provider, enrichment())
+    sdk.add_first(provider, enrichment())
 
 
 def _bound_exit(wiring: Wiring) -> None:
     """The file's processors end within our budget, instead of 30 s each."""
     for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider()):
-        _otel.without_exit_handler(provider)
-        for begin, finish in _otel.shutdowns(provider):
+        sdk.without_exit_handler(provider)
+        for begin, finish in sdk.shutdowns(provider):
             wiring.exit.add(begin, finish)

@@ -6,12 +6,13 @@ import os
 
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined, unused-ignore]
 
-from spanwell import _otel
 from spanwell._guard import guard
 from spanwell._hook import Hook
+from spanwell._otel import registry
 from spanwell._triggers import watched_modules
+from spanwell.exit import follow_multiprocessing
 from spanwell.lazy import Instrumentors
-from spanwell.legs import after_instrumentors, choose_semantic_conventions, unneeded_instrumentors
+from spanwell.legs import make_instrumentors
 from spanwell.settings import Settings
 
 TYPE_CHECKING = False
@@ -32,15 +33,9 @@ class SpanwellDistro(BaseDistro):  # type: ignore[misc, unused-ignore]
         if settings.sdk_disabled:
             self.instrumentors = Instrumentors(disabled="*")
             return
-        choose_semantic_conventions(settings)
-        self.instrumentors = Instrumentors(
-            lazy=settings.lazy_instrumentation,
-            disabled=settings.disabled_instrumentations,
-            unneeded=unneeded_instrumentors(settings),
-            after=after_instrumentors(settings, end_process),
-        )
+        self.instrumentors = make_instrumentors(settings)
         watch_imports(self.instrumentors)
-        _otel.skip_checks(self.instrumentors.defers)
+        registry.skip_checks(self.instrumentors.defers)
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
         """Defer the instrumentor until its library is imported; apply at once what is not known."""
@@ -81,22 +76,6 @@ def watch_imports(instrumentors: Instrumentors) -> None:
             instrumentors.importing(module.__name__)
 
     Hook(imported, importing, {*watched_modules(), "multiprocessing.util"}).install()
-
-
-def follow_multiprocessing() -> None:
-    """Children of multiprocessing export what they have before they end."""
-    from spanwell import configurator
-
-    if configurator.current is not None:
-        configurator.current.exit.follow_multiprocessing()
-
-
-def end_process() -> None:
-    """Export what waits, within the exit's budget."""
-    from spanwell import configurator
-
-    if configurator.current is not None:
-        configurator.current.exit.run()
 
 
 def post_instrument() -> None:

@@ -40,6 +40,8 @@ class Exit:
 
     def install(self) -> None:
         """Run at the end of this process, and of multiprocessing children, which skip exit handlers."""
+        global _current
+        _current = self
         atexit.register(self.run)
         if "multiprocessing.util" in sys.modules:
             self.follow_multiprocessing()
@@ -73,6 +75,21 @@ class Exit:
                     record(max(0.0, end - self._clock()))
         _say()
         _keep_interrupt()
+
+
+_current: Exit | None = None
+
+
+def follow_multiprocessing() -> None:
+    """multiprocessing has been imported: from now on its children export what they have before they end."""
+    if _current is not None:
+        _current.follow_multiprocessing()
+
+
+def end_process() -> None:
+    """Export what waits, within the budget, where a process ends without running exit handlers."""
+    if _current is not None:
+        _current.run()
 
 
 def _keep_interrupt() -> None:

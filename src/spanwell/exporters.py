@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spanwell import _otel
 from spanwell._guard import warn_once
+from spanwell._otel import exporting, registry
 from spanwell.settings import Settings
 
 TYPE_CHECKING = False
@@ -70,7 +70,7 @@ def endpoint(name: str, settings: Settings) -> str:
     """Where exporter `name` sends to, as far as the settings tell: a URL without credentials, a path or ""."""
     if name == "sqlite":
         return settings.sqlite_path
-    return _otel.without_credentials(otlp_url(settings)) if name == "otlp" else ""
+    return exporting.without_credentials(otlp_url(settings)) if name == "otlp" else ""
 
 
 def otlp_url(settings: Settings) -> str:
@@ -99,7 +99,7 @@ def endpoint_problem(settings: Settings) -> str:
         fine = True
     elif fine:
         fine = parts.scheme in ("http", "https")
-    return "" if fine else f"{row.variable}={_otel.without_credentials(url)!r} is no URL such as {example}"
+    return "" if fine else f"{row.variable}={exporting.without_credentials(url)!r} is no URL such as {example}"
 
 
 def _console() -> SpanExporter:
@@ -187,7 +187,7 @@ def signal_exporters(names: tuple[str, ...], protocol: str, signal: str) -> dict
 def _registered(signal: str, name: str) -> Any:
     group, variable = f"opentelemetry_{signal}_exporter", f"OTEL_{signal.upper()}_EXPORTER"
     try:
-        return _otel.find_entry_point(group, name)
+        return registry.find_entry_point(group, name)
     except LookupError as error:
         warn_once(f"{group}:{name}", "spanwell: %s: exporter %r is left out: %s", variable, name, error)
         return None

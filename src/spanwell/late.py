@@ -12,15 +12,16 @@ import os
 import sys
 import threading
 
-from spanwell import _otel
 from spanwell._forks import whole
 from spanwell._guard import failed, guard
-from spanwell.lazy import Instrumentors
-from spanwell.legs import after_instrumentors, choose_semantic_conventions, unneeded_instrumentors
+from spanwell._otel import api
+from spanwell.exit import follow_multiprocessing
+from spanwell.legs import make_instrumentors
 from spanwell.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 # How long a thread waits for another thread's set-up. It may hold an import lock that the set-up needs, so it
@@ -33,13 +34,7 @@ class Late:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        choose_semantic_conventions(settings)
-        self.instrumentors = Instrumentors(
-            lazy=settings.lazy_instrumentation,
-            disabled=settings.disabled_instrumentations,
-            unneeded=unneeded_instrumentors(settings),
-            after=after_instrumentors(settings, _end),
-        )
+        self.instrumentors = make_instrumentors(settings)
         self.instrumentors.add_known()
         self._done = False
         self._reset()
@@ -142,8 +137,8 @@ def importing(module: Any) -> None:
     with guard(f"the import of {name}"):
         if name == "opentelemetry.propagate":
             _hide_propagators()
-        elif name in _otel.STAND_INS:
-            _otel.begin_stand_ins(module)
+        elif name in api.STAND_INS:
+            api.begin_stand_ins(module)
         else:
             get().instrumentors.importing(name)
 
@@ -169,23 +164,23 @@ def _trace(module: Any) -> None:
     import concurrent.futures.thread  # noqa: F401
 
     late = get()
-    _otel.bind_late(module, "get_tracer_provider", "_TRACER_PROVIDER", late.ensure)
-    _otel.watch_setter(module, "set_tracer_provider", late.provider_was_set)
+    api.bind_late(module, "get_tracer_provider", "_TRACER_PROVIDER", late.ensure)
+    api.watch_setter(module, "set_tracer_provider", late.provider_was_set)
 
 
 def _metrics(module: Any) -> None:
     late = get()
     if os.environ.get("OTEL_PYTHON_METER_PROVIDER") or late.settings.metrics_exporter == ("none",):
         return
-    _otel.bind_late(module, "get_meter_provider", "_METER_PROVIDER", late.ensure)
+    api.bind_late(module, "get_meter_provider", "_METER_PROVIDER", late.ensure)
 
 
 def _logs(module: Any) -> None:
     late = get()
     if os.environ.get("OTEL_PYTHON_LOGGER_PROVIDER") or late.settings.logs_exporter == ("none",):
         return
-    _otel.bind_late(module, "get_logger_provider", "_LOGGER_PROVIDER", late.ensure)
-    _otel.watch_setter(module, "set_logger_provider", lambda _: late.ensure())
+    api.bind_late(module, "get_logger_provider", "_LOGGER_PROVIDER", late.ensure)
+    api.watch_setter(module, "set_logger_provider", lambda _: late.ensure())
 
 
 _hidden: list[str] = []
@@ -210,25 +205,17 @@ def _propagate(module: Any) -> None:
 
 
 def _multiprocessing(module: Any) -> None:
-    configurator = sys.modules.get("spanwell.configurator")
-    if configurator is not None and configurator.current is not None:
-        configurator.current.exit.follow_multiprocessing()
+    follow_multiprocessing()
 
 
-_SPECIAL = {
+_SPECIAL: dict[str, Callable[[Any], None]] = {
     "opentelemetry.trace": _trace,
     "opentelemetry.metrics._internal": _metrics,
     "opentelemetry._logs._internal": _logs,
     "opentelemetry.propagate": _propagate,
-    **dict.fromkeys(_otel.STAND_INS, _otel.end_stand_ins),
+    **dict.fromkeys(api.STAND_INS, api.end_stand_ins),
     "multiprocessing.util": _multiprocessing,
 }
-
-
-def _end() -> None:
-    configurator = sys.modules.get("spanwell.configurator")
-    if configurator is not None and configurator.current is not None:
-        configurator.current.exit.run()
 
 
 def _summary(late: Late) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from spanwell import _guard, _otel
+from spanwell import _guard
 from spanwell._guard import failed, warn_once
 from spanwell._installed import Installed
+from spanwell._otel import registry
 from spanwell._triggers import AFTER, EAGER, FIRST_CALL, LAST, TABLE, WHEN_IMPORTED
 
 TYPE_CHECKING = False
@@ -86,7 +87,7 @@ class Instrumentors:
         installed = self._read_installed()
         entries: list[Any] = list(installed.instrumentors)
         if not installed.complete or any(entry.name not in EAGER and not _in_table(entry) for entry in entries):
-            entries = _otel.instrumentor_entry_points()  # these know their distribution, and its requirements
+            entries = registry.instrumentor_entry_points()  # these know their distribution, and its requirements
         for entry in entries:
             self.add(entry, skip_known=True, check=True)
         self.finish()
@@ -107,7 +108,7 @@ class Instrumentors:
 
     def _fits(self, name: str, entry: Any) -> bool:
         try:
-            conflict = _otel.entry_point_conflict(entry)
+            conflict = registry.entry_point_conflict(entry)
         except Exception as error:
             failed(f"the version check of instrumentor {name}", error)
             return False
@@ -185,7 +186,7 @@ class Instrumentors:
             self.states[name] = "active"
             instrumentor = load()()
             if not instrumentor.is_instrumented_by_opentelemetry:
-                conflict = _otel.dependency_conflict(instrumentor, self._read_installed().version)
+                conflict = registry.dependency_conflict(instrumentor, self._read_installed().version)
                 if conflict is not None:
                     self._conflict(name, conflict)
                     return
@@ -202,7 +203,7 @@ class Instrumentors:
                 raise
             failed(f"instrumentor {name}", error)
 
-    def _conflict(self, name: str, conflict: _otel.Conflict) -> None:
+    def _conflict(self, name: str, conflict: registry.Conflict) -> None:
         self.states[name] = "library not installed" if conflict.missing else f"conflict: {conflict.text}"
         if not conflict.missing:
             warn_once(f"conflict:{name}", "spanwell: %s is not instrumented: %s", name, conflict.text)

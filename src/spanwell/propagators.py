@@ -69,7 +69,7 @@ def _make(name: str) -> TextMapPropagator | None:
         return TraceContextTextMapPropagator()
     if name in ("xray", "spanwell_xray"):
         return xray_propagator()
-    from spanwell._otel import load_entry_point
+    from spanwell._otel.registry import load_entry_point
 
     try:
         return load_entry_point("opentelemetry_propagator", name)()  # type: ignore[no-any-return]

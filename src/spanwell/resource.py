@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from spanwell import _otel
 from spanwell._guard import warn_once
+from spanwell._otel import sdk
 from spanwell.enrich.aws import AwsResourceDetector
 from spanwell.enrich.late import LateResource
 from spanwell.enrich.service import default_service_name
@@ -32,13 +32,13 @@ def build(settings: Settings, environ: Mapping[str, str], version: str) -> Resou
     if settings.chosen(type(settings).resource_detectors):
         from opentelemetry.sdk.resources import Resource
 
-        with _otel.quiet_resources() as said:
-            made = Resource.create({}).merge(_otel.user_resource())
+        with sdk.quiet_resources() as said:
+            made = Resource.create({}).merge(sdk.user_resource())
         if said.last:
             warn_once("detectors", "spanwell: OTEL_EXPERIMENTAL_RESOURCE_DETECTORS: %s", said.last)
         return Resource(attributes).merge(made)
     detector = AwsResourceDetector(environ, budget=settings.resource_timeout)
-    return LateResource(_otel.base_resource(attributes), detector.detect_in_background())
+    return LateResource(sdk.base_resource(attributes), detector.detect_in_background())
 
 
 def service_name(environ: Mapping[str, str]) -> tuple[str, str]:

@@ -26,8 +26,9 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from opentelemetry.sdk.resources import Resource
 
-from spanwell import _otel, exporters
+from spanwell import exporters
 from spanwell._guard import guard, warn_once
+from spanwell._otel import api, sdk
 from spanwell.export.batch import Batch
 from spanwell.export.breaker import Breaker
 from spanwell.export.guarded import GuardedExporter
@@ -71,13 +72,13 @@ def _metrics(found: dict[str, Callable[[], Any]], resource: Resource, exit: Exit
             made = _otlp_metrics(name, make, settings) if name == "otlp" else make()
             if not isinstance(made, MetricReader):
                 if not isinstance(made, GuardedMetricExporter):
-                    made = GuardedMetricExporter(name, _given(made), **_otel.preferences(made))
+                    made = GuardedMetricExporter(name, _given(made), **sdk.preferences(made))
                 guarded.append(made)
                 made = PeriodicExportingMetricReader(made)
             readers.append(made)
     if not readers:
         return
-    if _otel.current_provider("metrics") is not None:  # it takes no more readers
+    if api.current_provider("metrics") is not None:  # it takes no more readers
         warn_once("join:metrics", "spanwell: metrics go where the application's own MeterProvider sends them")
         return
     provider = MeterProvider(resource=resource, metric_readers=readers, shutdown_on_exit=False)
@@ -87,10 +88,10 @@ def _metrics(found: dict[str, Callable[[], Any]], resource: Resource, exit: Exit
         for exporter in guarded:
             exporter.last_attempt()
         for reader in readers:
-            _otel.collect_last(reader)
+            sdk.collect_last(reader)
 
     # A timeout of nothing makes the provider raise before it has asked its readers.
-    exit.add(begin, lambda seconds: _otel.shut_down_metrics(provider, max(seconds, 0.01)))
+    exit.add(begin, lambda seconds: sdk.shut_down_metrics(provider, max(seconds, 0.01)))
 
 
 def _given(made: Any) -> Callable[[], Any]:
@@ -121,7 +122,7 @@ def _otlp_metrics(name: str, make: Callable[[], Any], settings: Settings) -> Gua
 def _log_records(found: dict[str, Callable[[], Any]], resource: Resource, exit: Exit, settings: Settings) -> None:
     if not found:
         return
-    theirs = _otel.current_provider("logs")
+    theirs = api.current_provider("logs")
     provider = theirs or LoggerProvider(resource=resource, shutdown_on_exit=False)
     if not hasattr(provider, "add_log_record_processor"):
         warn_once("join:logs", "spanwell: the application's %s takes no log processors", type(provider).__name__)
@@ -140,7 +141,7 @@ def _log_records(found: dict[str, Callable[[], Any]], resource: Resource, exit: 
     if theirs is None:
         _logs.set_logger_provider(provider)
     if settings.logging_handler:
-        _otel.add_logging_handler(provider)
+        sdk.add_logging_handler(provider)
 
 
 class LogBatch(Batch, LogRecordProcessor):

@@ -18,7 +18,7 @@ from support import mongo, servers
 from support.receiver import Receiver, Seen, otlp_receiver, stored
 from support.runs import MODES, Run, finish, kill, start
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full]
 
 PROOF = "spans of {} are the same deferred and at start"
 

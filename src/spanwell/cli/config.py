@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from spanwell._otel import quiet_resources, without_credentials
+from spanwell._otel.exporting import without_credentials
+from spanwell._otel.sdk import quiet_resources
 from spanwell.settings import Setting, Settings, display
 
 TYPE_CHECKING = False

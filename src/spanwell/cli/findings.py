@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 
-from spanwell import __version__, _otel
+from spanwell import __version__
+from spanwell._otel import registry
 from spanwell._triggers import EAGER, LAST, TABLE
 from spanwell.cli.config import load, value_text
 from spanwell.cli.probe import probe_endpoint, probe_sqlite
@@ -145,7 +146,7 @@ def _plugins(settings: Settings) -> Iterator[tuple[str, str]]:
 def _loads(what: str, name: str, group: str, known: tuple[str, ...]) -> tuple[str, str]:
     if name not in known:
         try:
-            _otel.load_entry_point(group, name)
+            registry.load_entry_point(group, name)
         except Exception as error:
             return "problem", f"{what} {name}: {error}; it is left out"
     return "ok", f"{what} {name}"
@@ -154,8 +155,8 @@ def _loads(what: str, name: str, group: str, known: tuple[str, ...]) -> tuple[st
 def _sampler(settings: Settings) -> tuple[str, str]:
     name, argument = settings.sampler, settings.sampler_arg
     try:
-        if _otel.known_sampler(name.lower(), argument) is None:
-            _otel.load_entry_point("opentelemetry_traces_sampler", name)
+        if registry.known_sampler(name.lower(), argument) is None:
+            registry.load_entry_point("opentelemetry_traces_sampler", name)
     except Exception as error:
         return "problem", f"sampler {name} (argument {argument!r}): {error}; parentbased_always_on is used"
     return "ok", f"sampler {name}" + (f" with argument {argument}" if argument else "")
@@ -193,7 +194,7 @@ def _instrumentors(settings: Settings) -> Iterator[tuple[str, str]]:
         "disabled": [],
         "not needed": [],
     }
-    for entry in sorted(_otel.instrumentor_entry_points(), key=lambda entry: entry.name):
+    for entry in sorted(registry.instrumentor_entry_points(), key=lambda entry: entry.name):
         state = _state(entry, settings)
         if state in when:
             when[state].append(entry.name)
@@ -217,7 +218,7 @@ def _state(entry: Any, settings: Settings) -> str:
     if entry.name in disabled or "*" in disabled:
         return "disabled"
     try:
-        conflict = _otel.entry_point_conflict(entry)
+        conflict = registry.entry_point_conflict(entry)
     except Exception as error:
         return f"cannot be checked: {error}"
     if conflict is not None:

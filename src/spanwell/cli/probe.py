@@ -6,7 +6,7 @@ import os
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
-from spanwell._otel import without_credentials
+from spanwell._otel.exporting import without_credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _headers(environ: Mapping[str, str]) -> tuple[Mapping[str, str], str]:
     """The headers that the exporter sends, and what is wrong with their variable (never its value)."""
     from opentelemetry.util.re import parse_env_headers
 
-    from spanwell._otel import quiet_exporters
+    from spanwell._otel.exporting import quiet_exporters
 
     given = environ.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or environ.get("OTEL_EXPORTER_OTLP_HEADERS", "")
     with quiet_exporters() as said:

@@ -9,7 +9,7 @@ from logging import getLogger
 
 from spanwell._forks import whole
 from spanwell._guard import failed, losses, warn_once
-from spanwell._otel import endpoint_of, keep_cause, quiet_exporters, stop_retries, suppressed
+from spanwell._otel.exporting import endpoint_of, keep_cause, quiet_exporters, stop_retries, suppressed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,0 +1,171 @@
+"""Upstream's exporters: their retries, their log lines, the cause of a failure."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from logging import Filter, LogRecord, getLogger
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+
+@contextmanager
+def suppressed() -> Iterator[None]:
+    """No instrumentor traces what this thread does in the block (the key has no public name)."""
+    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+
+    token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+    try:
+        yield
+    finally:
+        detach(token)
+
+
+def stop_retries(exporter: object) -> None:
+    """Let upstream's OTLP exporters end the running or next export after one attempt.
+
+    They wait between attempts on an event that only their shutdown sets, which also forbids further exports
+    (opentelemetry-python #4555: no timeout reaches `export`).
+    """
+    for owner, name in (
+        (getattr(exporter, "_client", None), "_shutdown_event"),
+        (exporter, "_shutdown_in_progress"),
+    ):
+        event = getattr(owner, name, None)
+        if isinstance(event, threading.Event):
+            event.set()
+
+
+def endpoint_of(exporter: object) -> str:
+    """Where one of upstream's OTLP exporters sends to, or ""."""
+    found = getattr(exporter, "_endpoint", "")
+    return without_credentials(found) if isinstance(found, str) else ""
+
+
+def without_credentials(url: str) -> str:
+    """`url` without user and password, fit for a log."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return url
+    authority, slash, path = rest.partition("/")
+    return scheme + mark + authority.rpartition("@")[2] + slash + path
+
+
+def keep_cause(exporter: object, keep: Callable[[str], None]) -> None:
+    """Call `keep` with what became of each request of upstream's OTLP/HTTP exporters.
+
+    `export` returns no reason, and what it logs after a single attempt does not tell it either ("due to timeout,
+    max retries or shutdown"). Their transport (before 1.45 a requests.Session) knows.
+    """
+    for owner in (
+        getattr(getattr(exporter, "_client", None), "_transport", None),
+        getattr(exporter, "_session", None),
+    ):
+        if hasattr(owner, "request"):
+            _watch_requests(owner, keep)
+            return
+
+
+def _watch_requests(transport: Any, keep: Callable[[str], None]) -> None:
+    original = transport.request
+
+    def request(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = original(*args, **kwargs)
+        except Exception as error:
+            keep(root_cause(error))
+            raise
+        failed = getattr(result, "error", None)
+        status, reason = getattr(result, "status_code", None), getattr(result, "reason", None)
+        keep(root_cause(failed) if isinstance(failed, Exception) else f"it answers {status} {reason or ''}".rstrip())
+        return result
+
+    transport.request = request
+
+
+def root_cause(error: BaseException) -> str:
+    """What the operating system said ("Connection refused"), out of the wrappings of requests and urllib3."""
+    for _ in range(20):
+        deeper = error.__cause__ or error.__context__
+        if deeper is None:
+            break
+        error = deeper
+    if isinstance(error, TimeoutError) and not error.strerror:
+        return "no answer in time"
+    said = getattr(error, "strerror", None) or str(error)
+    return (said if isinstance(said, str) and said else type(error).__name__)[:500]
+
+
+_EXPORTER_LOGGERS = (
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+    "opentelemetry.exporter.otlp.proto.http._log_exporter",
+    "opentelemetry.exporter.otlp.proto.grpc.exporter",
+    "opentelemetry.exporter.otlp.common.http",
+    "opentelemetry.exporter.otlp.proto.common._internal",
+    "opentelemetry.util.re",  # says what is wrong with the headers, once a build
+)
+
+
+class Said(Filter):
+    """Keeps what upstream's exporters log in this thread, and keeps it from the application's log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = ""
+        self._thread = threading.get_ident()
+
+    def filter(self, record: LogRecord) -> bool:
+        if threading.get_ident() != self._thread:
+            return True
+        # The first line tells the cause ("Transient error Connection refused"), later ones only that it went on.
+        self.last = self.last or _message(record)
+        return False
+
+
+def _message(record: LogRecord) -> str:
+    if record.name == "opentelemetry.util.re":  # its own text quotes the header, which may be a secret
+        return "OTEL_EXPORTER_OTLP_HEADERS is no list such as name=value,name=value; what is malformed is left out"
+    said = record.getMessage()
+    # The gRPC exporter wraps its cause: "Transient error … Error details: …; last error: UNKNOWN: … refused".
+    for mark in ("rror details: ", "last error: ", "UNKNOWN: "):
+        said = said.partition(mark)[2] or said
+    return said[:500]
+
+
+@contextmanager
+def quiet_exporters(names: tuple[str, ...] = _EXPORTER_LOGGERS) -> Iterator[Said]:
+    """Upstream's exporters log every attempt; spanwell says once what is lost and why (`Said.last`)."""
+    said = Said()
+    loggers = [getLogger(name) for name in names]
+    for logger in loggers:
+        logger.addFilter(said)
+    try:
+        yield said
+    finally:
+        for logger in loggers:
+            logger.removeFilter(said)
+
+
+def prepare_grpc() -> None:
+    """Import now what the gRPC exporter cannot import when the process ends.
+
+    `opentelemetry.sdk._logs` makes a resource while it is imported, in a thread pool, and a pool takes no work once
+    the interpreter shuts down.
+    """
+    import opentelemetry.sdk._logs  # noqa: F401
+
+
+@contextmanager
+def quiet_config_loader() -> Iterator[None]:
+    """The loader of configuration files logs a traceback for what it raises anyway; spanwell says it in one line."""
+    logger = getLogger("opentelemetry.configuration.file._loader")
+    nothing = Filter("nothing of this name")
+    logger.addFilter(nothing)
+    try:
+        yield
+    finally:
+        logger.removeFilter(nothing)
