@@ -6,6 +6,10 @@ imported there, and whoever tries waits for ever. The application's imports are 
 
 from __future__ import annotations
 
+# These two take a lock before a fork and free it afterwards. Handlers that run before a fork run in the reverse order of
+# their registration: imported first, they take their locks after our wait, in which another thread may need them.
+import concurrent.futures.thread
+import logging  # noqa: F401
 import os
 import threading
 import time

@@ -159,10 +159,6 @@ def imported(name: str) -> None:
 def _trace(module: Any) -> None:
     if os.environ.get("OTEL_PYTHON_TRACER_PROVIDER"):
         return  # the user named a provider
-    # The SDK imports it. Its own fork handlers must be there before a fork starts to wait for `whole`: the half of
-    # them that runs after the fork would release what the other half never took.
-    import concurrent.futures.thread  # noqa: F401
-
     late = get()
     api.bind_late(module, "get_tracer_provider", "_TRACER_PROVIDER", late.ensure)
     api.watch_setter(module, "set_tracer_provider", late.provider_was_set)

@@ -356,7 +356,7 @@ def test_signals_end_a_process_as_they_did(otlp: Collector, launcher: str, numbe
         _wait_for(process, "ready")
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
-        ended.append((process.returncode, err))
+        ended.append((process.returncode, err.splitlines()[-1:]))  # where the signal met the code is chance
     assert ended[0] == ended[1]
     # SIGINT is KeyboardInterrupt, an ordinary end; SIGTERM's default ends the process without Python's exit.
     assert len(otlp.spans()) == (3 if number == signal.SIGINT else 0)
