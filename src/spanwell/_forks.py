@@ -6,9 +6,9 @@ imported there, and whoever tries waits for ever. The application's imports are 
 
 from __future__ import annotations
 
-# These two take a lock before a fork and free it afterwards. Handlers that run before a fork run in the reverse order of
-# their registration: imported first, they take their locks after our wait, in which another thread may need them.
-import concurrent.futures.thread
+# These two take a lock before a fork and free it afterwards. Handlers that run before a fork run in the reverse order
+# of their registration: imported first, they take their locks after our wait, in which another thread may need them.
+import concurrent.futures.thread  # noqa: F401
 import logging  # noqa: F401
 import os
 import threading

@@ -35,7 +35,7 @@ class SpanwellDistro(BaseDistro):  # type: ignore[misc, unused-ignore]
             return
         self.instrumentors = make_instrumentors(settings)
         watch_imports(self.instrumentors)
-        registry.skip_checks(self.instrumentors.defers)
+        registry.skip_checks(self.instrumentors.checks)
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
         """Defer the instrumentor until its library is imported; apply at once what is not known."""

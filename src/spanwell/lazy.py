@@ -79,8 +79,12 @@ class Instrumentors:
             self.apply(name, load)
 
     def defers(self, entry: Any) -> bool:
-        """Whether this entry point waits for its library: then its version is checked at that moment."""
+        """Whether this entry point waits for its library."""
         return self._lazy and _in_table(entry)
+
+    def checks(self, entry: Any) -> bool:
+        """Whether the library's version is checked, and a misfit said, when this entry point is applied."""
+        return _in_table(entry)
 
     def add_installed(self) -> None:
         """Take what is installed and not in the table, as `spanwell run` does at the SDK's set-up."""

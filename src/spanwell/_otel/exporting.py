@@ -33,6 +33,7 @@ def stop_retries(exporter: object) -> None:
     for owner, name in (
         (getattr(exporter, "_client", None), "_shutdown_event"),
         (exporter, "_shutdown_in_progress"),
+        (exporter, "_shutdown_is_occuring"),  # log records, before 1.45
     ):
         event = getattr(owner, name, None)
         if isinstance(event, threading.Event):
@@ -88,15 +89,16 @@ def _watch_requests(transport: Any, keep: Callable[[str], None]) -> None:
 
 def root_cause(error: BaseException) -> str:
     """What the operating system said ("Connection refused"), out of the wrappings of requests and urllib3."""
-    for _ in range(20):
-        deeper = error.__cause__ or error.__context__
-        if deeper is None:
-            break
-        error = deeper
-    if isinstance(error, TimeoutError) and not error.strerror:
+    chain = [error]
+    while len(chain) < 20 and (deeper := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(deeper)
+    # The innermost error may be a library's own detour, which the system's error then went through.
+    spoken = [each for each in chain if isinstance(each, OSError) and each.strerror]
+    innermost = spoken[-1] if spoken else chain[-1]
+    if isinstance(innermost, TimeoutError) and not innermost.strerror:
         return "no answer in time"
-    said = getattr(error, "strerror", None) or str(error)
-    return (said if isinstance(said, str) and said else type(error).__name__)[:500]
+    said = getattr(innermost, "strerror", None) or str(innermost)
+    return (said if isinstance(said, str) and said else type(innermost).__name__)[:500]
 
 
 _EXPORTER_LOGGERS = (

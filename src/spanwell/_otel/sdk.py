@@ -136,7 +136,15 @@ def keep_console_logging(*, exported: bool) -> None:
         if last is not None and record.levelno >= last.level and not _has_other_handler(record.name, handler):
             last.handle(record)
 
-    handler.emit = with_last_resort
+    flush = handler.flush
+
+    def flush_while_there_are_threads() -> None:
+        try:
+            flush()
+        except RuntimeError:  # it starts a thread, and `logging.shutdown` comes when none may be started any more
+            pass
+
+    handler.emit, handler.flush = with_last_resort, flush_while_there_are_threads
 
 
 def _has_other_handler(name: str, handler: object) -> bool:

@@ -75,8 +75,9 @@ class Children:
 
     def start(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> Child:
         """Start `command`; its log is `<folder>/<name>.log`."""
-        child = Child(name, command, environ, self._folder / f"{name}.log")
-        self.all.append(child)
+        with _signals_held():  # one between the start and the list would leave the process running
+            child = Child(name, command, environ, self._folder / f"{name}.log")
+            self.all.append(child)
         return child
 
     def check(self) -> None:
@@ -132,6 +133,36 @@ class signals_as_exit:  # noqa: N801 - a block, as `guard`
 
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+class _signals_held:  # noqa: N801
+    """Signals that would end the block wait until its end. Not by a mask, which the new process would inherit."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, Callable[..., object] | int | None] = {}
+        self._came: list[int] = []
+
+    def __enter__(self) -> None:
+        import signal
+        import threading
+
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and callable(signal.getsignal(number)):
+                self._before[number] = signal.signal(number, self._keep)
+
+    def _keep(self, number: int, _frame: object) -> None:
+        self._came.append(number)
+
+    def __exit__(self, *_: object) -> None:
+        import signal
+
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        for number in self._came[:1]:
+            signal.raise_signal(number)
 
 
 def _exit(number: int, _frame: object) -> None:

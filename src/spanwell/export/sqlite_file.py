@@ -147,9 +147,15 @@ def make_room(connection: Connection, max_bytes: int, incoming: int) -> None:
 
 def give_back(connection: Connection, max_bytes: int) -> None:
     """Cut a file that is over its cap (the cap was lowered) by some of its free pages."""
-    page = connection.execute("PRAGMA page_size").fetchone()[0]
-    if connection.execute("PRAGMA page_count").fetchone()[0] * page > max_bytes:
-        connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+    page: int = connection.execute("PRAGMA page_size").fetchone()[0]
+    count: int = connection.execute("PRAGMA page_count").fetchone()[0]
+    goal = max(max_bytes // page, count - _VACUUM_PAGES)
+    while count > goal:
+        # Python 3.11 stops this statement after one page, others after the number asked for.
+        connection.execute(f"PRAGMA incremental_vacuum({count - goal})").fetchall()
+        before, count = count, connection.execute("PRAGMA page_count").fetchone()[0]
+        if count == before:
+            return  # no free page is left
 
 
 def cut_log(connection: Connection, path: str, deadline: float) -> None:
