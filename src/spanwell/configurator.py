@@ -15,7 +15,8 @@ from spanwell._otel import registry, sdk
 with registry.readable_limits():
     from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
-from spanwell._guard import warn_once
+from spanwell._collector import without_gc
+from spanwell._guard import guard, warn_once
 from spanwell.exit import Exit
 from spanwell.pipeline import add_processors
 from spanwell.propagators import set_propagators
@@ -35,7 +36,8 @@ class SpanwellConfigurator:
 
     def configure(self, **kwargs: Any) -> None:
         """Set up the SDK once. `auto_instrumentation_version` is what opentelemetry-instrument passes."""
-        set_up(Settings.from_env(os.environ), version=str(kwargs.get("auto_instrumentation_version") or ""))
+        with without_gc():
+            set_up(Settings.from_env(os.environ), version=str(kwargs.get("auto_instrumentation_version") or ""))
 
 
 class Wiring:
@@ -174,8 +176,13 @@ def span_limits(settings: Settings) -> SpanLimits:
 
 def set_up_signals(settings: Settings, resource: Resource, wiring: Wiring) -> None:
     """Metrics and logs, where an exporter is named for them; nothing of theirs is imported otherwise."""
-    if any(name != "none" for name in (*settings.metrics_exporter, *settings.logs_exporter)):
-        with sdk.quiet_resources():  # the SDK detects resources once more while its logs module is imported
-            from spanwell import signals
+    if any(name != "none" for name in settings.metrics_exporter):
+        with guard("setting up metrics"):
+            from spanwell import metrics
 
-        signals.set_up(settings, resource, wiring.exit)
+            metrics.set_up(settings, resource, wiring.exit)
+    if any(name != "none" for name in settings.logs_exporter):
+        with guard("setting up logs"):
+            from spanwell import logs
+
+            logs.set_up(settings, resource, wiring.exit)

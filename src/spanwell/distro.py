@@ -6,6 +6,7 @@ import os
 
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined, unused-ignore]
 
+from spanwell._collector import without_gc
 from spanwell._guard import guard
 from spanwell._hook import Hook
 from spanwell._otel import registry
@@ -65,7 +66,7 @@ def watch_imports(instrumentors: Instrumentors) -> None:
     """Report the imports that matter to the instrumentors."""
 
     def imported(name: str) -> None:
-        with guard(f"the import of {name}"):
+        with guard(f"the import of {name}"), without_gc():
             if name == "multiprocessing.util":
                 follow_multiprocessing()
             else:

@@ -7,11 +7,11 @@ whose get_tracer does the same.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import threading
 
+from spanwell._collector import without_gc
 from spanwell._forks import whole
 from spanwell._guard import failed, guard
 from spanwell._otel import api
@@ -115,22 +115,6 @@ def everything() -> None:
         get().ensure()
 
 
-class _without_gc:  # noqa: N801 - used as a statement
-    """No garbage collection while modules are imported: they make many objects and no garbage.
-
-    The collector would walk everything that the application has imported so far, again and again: 4 % of the CPU of
-    a start. Collection is on again, if it was, a few milliseconds later.
-    """
-
-    def __enter__(self) -> None:
-        self._was_on = gc.isenabled()
-        gc.disable()
-
-    def __exit__(self, *_: object) -> None:
-        if self._was_on:
-            gc.enable()
-
-
 def importing(module: Any) -> None:
     """The import hook: the code of `module` is about to run."""
     name = module.__name__
@@ -145,7 +129,7 @@ def importing(module: Any) -> None:
 
 def imported(name: str) -> None:
     """The import hook: module `name` has been imported."""
-    with guard(f"the import of {name}"), whole, _without_gc():
+    with guard(f"the import of {name}"), whole, without_gc():
         special = _SPECIAL.get(name)
         if special is not None:
             special(sys.modules[name])

@@ -1,12 +1,8 @@
-"""Metrics and logs: the SDK's providers with guarded exporters, set up only when an exporter is named."""
+"""Metrics: the SDK's MeterProvider with guarded exporters, set up only when an exporter is named."""
 
 from __future__ import annotations
 
-import copy
-
-from opentelemetry import _logs, metrics
-from opentelemetry.context import Context
-from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadableLogRecord
+from opentelemetry import metrics
 from opentelemetry.sdk.metrics import (
     Counter,
     Histogram,
@@ -24,12 +20,10 @@ from opentelemetry.sdk.metrics.export import (
     PeriodicExportingMetricReader,
 )
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
-from opentelemetry.sdk.resources import Resource
 
 from spanwell import exporters
 from spanwell._guard import guard, warn_once
 from spanwell._otel import api, sdk
-from spanwell.export.batch import Batch
 from spanwell.export.breaker import Breaker
 from spanwell.export.guarded import GuardedExporter
 
@@ -38,33 +32,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from opentelemetry.sdk._logs import ReadWriteLogRecord
     from opentelemetry.sdk.metrics.export import MetricsData
+    from opentelemetry.sdk.resources import Resource
 
     from spanwell.exit import Exit
     from spanwell.settings import Settings
-
 
 _INSTRUMENTS = (Counter, Histogram, ObservableCounter, ObservableGauge, ObservableUpDownCounter, UpDownCounter)
 
 
 def set_up(settings: Settings, resource: Resource, exit: Exit) -> None:
-    """Set the global MeterProvider and LoggerProvider for the exporters that `settings` names."""
-    _metrics(
-        exporters.signal_exporters(settings.metrics_exporter, exporters.protocol(settings, "metrics"), "metrics"),
-        resource,
-        exit,
-        settings,
-    )
-    _log_records(
-        exporters.signal_exporters(settings.logs_exporter, exporters.protocol(settings, "logs"), "logs"),
-        resource,
-        exit,
-        settings,
-    )
-
-
-def _metrics(found: dict[str, Callable[[], Any]], resource: Resource, exit: Exit, settings: Settings) -> None:
+    """Set the global MeterProvider for the exporters that `settings` names."""
+    found = exporters.signal_exporters(settings.metrics_exporter, exporters.protocol(settings, "metrics"), "metrics")
+    if found and api.current_provider("metrics") is not None:  # it takes no more readers
+        warn_once("join:metrics", "spanwell: metrics go where the application's own MeterProvider sends them")
+        return
     readers: list[MetricReader] = []
     guarded: list[GuardedMetricExporter] = []
     for name, make in found.items():
@@ -77,9 +59,6 @@ def _metrics(found: dict[str, Callable[[], Any]], resource: Resource, exit: Exit
                 made = PeriodicExportingMetricReader(made)
             readers.append(made)
     if not readers:
-        return
-    if api.current_provider("metrics") is not None:  # it takes no more readers
-        warn_once("join:metrics", "spanwell: metrics go where the application's own MeterProvider sends them")
         return
     provider = MeterProvider(resource=resource, metric_readers=readers, shutdown_on_exit=False)
     metrics.set_meter_provider(provider)
@@ -117,51 +96,6 @@ def _otlp_metrics(name: str, make: Callable[[], Any], settings: Settings) -> Gua
         },
         preferred_aggregation={Histogram: ExponentialBucketHistogramAggregation()} if exponential else {},
     )
-
-
-def _log_records(found: dict[str, Callable[[], Any]], resource: Resource, exit: Exit, settings: Settings) -> None:
-    if not found:
-        return
-    theirs = api.current_provider("logs")
-    provider = theirs or LoggerProvider(resource=resource, shutdown_on_exit=False)
-    if not hasattr(provider, "add_log_record_processor"):
-        warn_once("join:logs", "spanwell: the application's %s takes no log processors", type(provider).__name__)
-        return
-    for name, make in found.items():
-        batch = LogBatch(
-            GuardedExporter(name, make, "log records"),
-            max_queue=settings.blrp_max_queue_size,
-            max_batch=settings.blrp_max_export_batch_size,
-            delay=settings.blrp_schedule_delay / 1000,
-            flush_timeout=settings.blrp_export_timeout / 1000,
-            setting="OTEL_BLRP_MAX_QUEUE_SIZE",
-        )
-        provider.add_log_record_processor(batch)
-        exit.add(batch.begin_shutdown, batch.finish)
-    if theirs is None:
-        _logs.set_logger_provider(provider)
-    if settings.logging_handler:
-        sdk.add_logging_handler(provider)
-
-
-class LogBatch(Batch, LogRecordProcessor):
-    """A `Batch` of log records."""
-
-    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
-        """Queue the record, without the context that it was emitted in, which may hold on to much."""
-        scope = log_record.instrumentation_scope
-        if self._closed and scope is not None and scope.name == "spanwell":
-            return  # our own report of what was lost is no loss of the application's
-        kept = copy.copy(log_record.log_record)
-        kept.context = Context()
-        self.put(
-            ReadableLogRecord(
-                log_record=kept,
-                resource=log_record.resource if log_record.resource is not None else Resource.get_empty(),
-                instrumentation_scope=scope,
-                limits=log_record.limits,
-            )
-        )
 
 
 class GuardedMetricExporter(MetricExporter):
