@@ -3,8 +3,6 @@
 wrapt has the same idea, but importing wrapt pulls asyncio in (45 ms), more than all of `spanwell run` may cost.
 """
 
-from __future__ import annotations
-
 import _thread
 import sys
 
@@ -25,16 +23,16 @@ class Hook:
 
     def __init__(
         self,
-        after: Callable[[str], None],
-        before: Callable[[ModuleType], None] | None = None,
-        names: Iterable[str] = (),
+        after: "Callable[[str], None]",
+        before: "Callable[[ModuleType], None] | None" = None,
+        names: "Iterable[str]" = (),
     ) -> None:
         self._after = after
         self._before = before
         self._names = set(names)
         self._looking: set[tuple[int, str]] = set()
 
-    def watch(self, names: Iterable[str]) -> None:
+    def watch(self, names: "Iterable[str]") -> None:
         """Watch more names. One that is imported already is reported at once."""
         for name in names:
             module = sys.modules.get(name)
@@ -54,7 +52,7 @@ class Hook:
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
-    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: "Any" = None, target: "ModuleType | None" = None) -> "ModuleSpec | None":
         """Part of the import protocol: the spec that the other finders give, its loader wrapped."""
         if name not in self._names:
             return None
@@ -70,7 +68,7 @@ class Hook:
             spec.loader = _Loader(spec.loader, self)  # type: ignore[assignment]
         return spec
 
-    def _others(self, name: str, path: Any, target: ModuleType | None) -> ModuleSpec | None:
+    def _others(self, name: str, path: "Any", target: "ModuleType | None") -> "ModuleSpec | None":
         for finder in list(sys.meta_path):
             find = None if finder is self else getattr(finder, "find_spec", None)
             spec = None if find is None else find(name, path, target)
@@ -78,7 +76,7 @@ class Hook:
                 return spec  # type: ignore[no-any-return]
         return None
 
-    def starting(self, module: ModuleType) -> None:
+    def starting(self, module: "ModuleType") -> None:
         """The module's code is about to run."""
         if self._before is not None and module.__name__ in self._names:
             self._before(module)
@@ -93,17 +91,17 @@ class Hook:
 class _Loader:
     """The module's own loader, which the module gets back before its code runs."""
 
-    def __init__(self, loader: Any, hook: Hook) -> None:
+    def __init__(self, loader: "Any", hook: Hook) -> None:
         self._loader = loader
         self._hook = hook
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> "Any":
         return getattr(self._loader, name)
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+    def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
         return self._loader.create_module(spec)  # type: ignore[no-any-return]
 
-    def exec_module(self, module: ModuleType) -> None:
+    def exec_module(self, module: "ModuleType") -> None:
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader

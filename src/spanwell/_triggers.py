@@ -13,12 +13,10 @@ yet bound a name. So `from flask import Flask` still gets the instrumented class
    whoever applies the instrumentor binds it first, because `import mysql.connector` relies on it.
 """
 
-from __future__ import annotations
-
 _CONTRIB = "opentelemetry.instrumentation."
 
 #: Entry-point name -> (target below `opentelemetry.instrumentation.`, trigger modules: the first one counts).
-_ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
+_ROWS: "dict[str, tuple[str, tuple[str, ...]]]" = {
     # AWS
     "aiobotocore": ("botocore:AiobotocoreInstrumentor", ("aiobotocore.client",)),
     "boto3": ("boto3sqs:Boto3SQSInstrumentor", ("boto3",)),
@@ -78,21 +76,21 @@ _ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 #: Entry-point name -> (``"module:Class"``, trigger modules).
-TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
+TABLE: "dict[str, tuple[str, tuple[str, ...]]]" = {
     name: (_CONTRIB + target, triggers) for name, (target, triggers) in _ROWS.items()
 }
 
 #: Instrumentors of the standard library itself, which every process has imported already.
-EAGER: frozenset[str] = frozenset({"asyncio", "exceptions", "logging", "system_metrics", "threading"})
+EAGER: "frozenset[str]" = frozenset({"asyncio", "exceptions", "logging", "system_metrics", "threading"})
 
 #: Of those, the ones whose module not every process imports: until it does there is nothing to instrument.
-WHEN_IMPORTED: dict[str, str] = {"asyncio": "asyncio"}
+WHEN_IMPORTED: "dict[str, str]" = {"asyncio": "asyncio"}
 
 #: `instrument()` imports the user's handler, so everything else must be in place.
-LAST: frozenset[str] = frozenset({"aws-lambda"})
+LAST: "frozenset[str]" = frozenset({"aws-lambda"})
 
 #: Entry-point name -> modules that import the trigger on their way; while one is half imported, wait for it.
-AFTER: dict[str, tuple[str, ...]] = {
+AFTER: "dict[str, tuple[str, ...]]" = {
     # The instrumentor asks for flask.cli, and goes without Flask's commands when it cannot have it.
     "click": ("flask",),
     # FastAPI must subclass the plain Starlette, as it does when everything is instrumented at start.
@@ -101,7 +99,7 @@ AFTER: dict[str, tuple[str, ...]] = {
 }
 
 #: Entry-point name -> function of its trigger module whose first call is the moment.
-FIRST_CALL: dict[str, str] = {
+FIRST_CALL: "dict[str, str]" = {
     # `instrument()` reads settings.MIDDLEWARE. The stock wsgi.py imports django.core.wsgi, hence the trigger,
     # before it names the settings module: read then, Django would be configured with empty settings for good.
     "django": "BaseHandler.load_middleware",

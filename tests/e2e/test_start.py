@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spanwell._run import boot_folder, python_path
+from spanwell.__main__ import boot_folder, python_path
 from support.started import BIN, LAUNCHERS, clean, names, python, run, traced
 
 pytestmark = pytest.mark.slow
@@ -192,7 +192,8 @@ def test_a_users_sitecustomize_that_fails_fails_as_ever(tmp_path: Path) -> None:
 def test_our_own_failure_at_start_reaches_neither_the_application_nor_its_sitecustomize(tmp_path: Path) -> None:
     (tmp_path / "spanwell").mkdir()
     (tmp_path / "spanwell" / "__init__.py").write_text("")
-    (tmp_path / "spanwell" / "_run.py").write_text("def start():\n    raise RuntimeError('broken start')\n")
+    (tmp_path / "spanwell" / "_hook.py").write_text("def Hook(*_):\n    raise RuntimeError('broken start')\n")
+    (tmp_path / "spanwell" / "_triggers.py").write_text("def watched_modules():\n    return set()\n")
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.mine = 'ran'\n")
     done = _started("import sys; print(sys.mine)", tmp_path)
     assert (done.returncode, done.stdout) == (0, "ran\n")

@@ -14,7 +14,7 @@ from opentelemetry import propagate
 from opentelemetry.sdk.resources import Resource
 
 from spanwell import _forks, _guard
-from spanwell._run import boot_folder, python_path
+from spanwell.__main__ import boot_folder, python_path
 from spanwell.configurator import Wiring
 from spanwell.lazy import Instrumentors
 from spanwell.propagation.xray import XRayPropagator

@@ -1,21 +1,61 @@
-"""Runs at the start of every interpreter under `spanwell run` (it stands first in PYTHONPATH).
+"""Runs at the start of every interpreter under `spanwell run` (it stands first in PYTHONPATH). Uses os and sys alone.
+
+It only puts an import hook in place. All else waits in `spanwell.late` until a module that matters is imported.
 
 A child process may belong to another environment, with no spanwell or another version of it: then this file does
 nothing. The user's own sitecustomize, which this one hides, runs afterwards.
 """
 
+import os
 import sys
+
+# The OpenTelemetry API modules whose import tells that telemetry may be wanted soon, modules that may go without one
+# of their imports (`_otel.api.STAND_INS`), and multiprocessing, whose children end without running exit handlers.
+API_MODULES = (
+    "opentelemetry.trace",
+    "opentelemetry.metrics._internal",
+    "opentelemetry._logs._internal",
+    "opentelemetry.propagate",
+    "opentelemetry.instrumentation.dependencies",
+    "wrapt.synchronization",
+    "multiprocessing.util",
+)
 
 
 def _start():
+    environ = os.environ
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return
     try:
-        from spanwell._run import start
+        from spanwell._hook import Hook
+        from spanwell._triggers import watched_modules
     except ImportError:
         return
     try:
-        start()
+        _watch(Hook, watched_modules().union(API_MODULES), environ)
     except Exception as error:
         sys.stderr.write("spanwell: nothing is traced: %s: %s\n" % (type(error).__name__, error))
+
+
+def _watch(make_hook, names, environ):
+    def after(name):
+        from spanwell import late
+
+        late.imported(name)
+
+    def before(module):
+        from spanwell import late
+
+        late.importing(module)
+
+    hook = make_hook(after, before, names)
+    hook.install()
+    if environ.get("SPANWELL_LAZY_INSTRUMENTATION", "").strip().lower() in ("false", "0", "no", "off"):
+        from spanwell import late
+
+        late.everything()
+    else:
+        hook.watch([name for name in names if name in sys.modules])
 
 
 def _give_way(here):
