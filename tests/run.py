@@ -132,9 +132,8 @@ def make_environment(version: str, python: str, pins: str) -> Path:
     project = ["-c", str(constraints), "-e", f"{ROOT}[test]"]
     own = str(environment / "bin" / "python")
     uv = find_uv(python)
-    if uv:
-        subprocess.run([uv, "pip", "install", "-q", "-p", own, *project], check=True)
-    else:
+    # uv may not know the certificates of a network that pip was told of: pip has the last word.
+    if not uv or subprocess.run([uv, "pip", "install", "-q", "-p", own, *project], check=False).returncode:
         subprocess.run([own, "-m", "pip", "install", "-q", "--disable-pip-version-check", *project], check=True)
     stamp.write_text(wanted)
     return environment
