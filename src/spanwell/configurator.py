@@ -183,6 +183,7 @@ def set_up_signals(settings: Settings, resource: Resource, wiring: Wiring) -> No
             metrics.set_up(settings, resource, wiring.exit)
     if any(name != "none" for name in settings.logs_exporter):
         with guard("setting up logs"):
-            from spanwell import logs
+            with sdk.quiet_resources():  # the import of the SDK's logs runs the detectors once more
+                from spanwell import logs
 
             logs.set_up(settings, resource, wiring.exit)

@@ -48,9 +48,11 @@ class Exit:
 
     def follow_multiprocessing(self) -> None:
         """A forked multiprocessing child ends with os._exit after its own finalizers: be one of them."""
-        from multiprocessing import util
+        from multiprocessing import process, util
 
         util.register_after_fork(self, Exit._in_child)
+        if process.parent_process() is not None:  # set up in a child that was forked already
+            self._in_child()
 
     def _in_child(self) -> None:
         from multiprocessing import util

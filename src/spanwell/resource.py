@@ -44,7 +44,9 @@ def build(settings: Settings, environ: Mapping[str, str], version: str) -> Resou
 def service_name(environ: Mapping[str, str]) -> tuple[str, str]:
     """(service.name, where it came from) of this process."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return default_service_name(environ, sys.orig_argv, getattr(spec, "name", "") or "")
+    # A spawned child of multiprocessing runs `-c "from multiprocessing…"`; it got its parent's words in sys.argv.
+    spawned = any(word.startswith("from multiprocessing") for word in sys.orig_argv)
+    return default_service_name(environ, sys.argv if spawned else sys.orig_argv, getattr(spec, "name", "") or "")
 
 
 def _version() -> str:

@@ -213,7 +213,7 @@ _INSERT_SPAN = f"INSERT INTO span ({', '.join(SPAN_COLUMNS)}) VALUES ({', '.join
 
 _UPSERT_TRACE = """INSERT INTO trace
     (trace_id, start_ns, end_ns, duration_ns, spans, errors, root_start_ns, root_service, root_name)
-    VALUES (?1, ?2, ?3, max(0, ?3 - ?2), ?4, ?5, ?6, ?7, ?8)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (trace_id) DO UPDATE SET
         start_ns = min(start_ns, excluded.start_ns),
         end_ns = max(end_ns, excluded.end_ns),
@@ -265,7 +265,7 @@ def insert(connection: Connection, rows: list[Row], resources: Mapping[str, tupl
         count[1] += failed
         seen[row[_RESOURCE]] = max(seen.get(row[_RESOURCE], 0), start, end)
     connection.executemany(_INSERT_SPAN, rows)
-    connection.executemany(_UPSERT_TRACE, traces.values())
+    connection.executemany(_UPSERT_TRACE, [(*t[:3], max(0, t[2] - t[1]), *t[3:]) for t in traces.values()])
     connection.executemany(_UPSERT_SERVICE, [(*key, *count) for key, count in services.items()])
     connection.executemany(_UPSERT_RESOURCE, [(key, *resources[key], last) for key, last in seen.items()])
 

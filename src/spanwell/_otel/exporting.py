@@ -158,7 +158,8 @@ def prepare_grpc() -> None:
     `opentelemetry.sdk._logs` makes a resource while it is imported, in a thread pool, and a pool takes no work once
     the interpreter shuts down.
     """
-    import opentelemetry.sdk._logs  # noqa: F401
+    with quiet_exporters(("opentelemetry.sdk.resources",)):  # what a detector has to say was said by the set-up
+        import opentelemetry.sdk._logs  # noqa: F401
 
 
 @contextmanager
