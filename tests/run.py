@@ -15,7 +15,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,10 +44,8 @@ def main() -> int:
     status = 0
     for version, python, pins, scope in runs:
         say(f"Python {version}, {pins} dependencies, {scope} tests")
-        started = time.monotonic()
         environment = make_environment(version, python, pins)
         status = max(status, run_pytest(environment, scope, args.quick, pytest_arguments))
-        print(f"({time.monotonic() - started:.0f} s, exit status {status})", flush=True)
     return status
 
 
