@@ -154,7 +154,7 @@ def run_pytest(environment: Path, scope: str, quick: bool, arguments: list[str])
     python = str(environment / "bin" / "python")
     unwanted = ["slow"] if quick else []
     unwanted += {"most": ["meta", "full"], "almost all": ["meta"], "all": []}[scope]
-    command = [python, "-m", "pytest", "-n", "2", "--dist", "loadgroup", "-q", *arguments]
+    command = [python, "-m", "pytest", "-n", "2", "--dist", "loadgroup", *arguments]
     if unwanted:
         command += ["-m", " and ".join(f"not {mark}" for mark in unwanted)]
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
