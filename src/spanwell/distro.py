@@ -72,11 +72,7 @@ def watch_imports(instrumentors: Instrumentors) -> None:
             else:
                 instrumentors.imported(name)
 
-    def importing(module: Any) -> None:
-        with guard(f"the import of {module.__name__}"):
-            instrumentors.importing(module.__name__)
-
-    Hook(imported, importing, {*watched_modules(), "multiprocessing.util"}).install()
+    Hook(imported, names={*watched_modules(), "multiprocessing.util"}).install()
 
 
 def post_instrument() -> None:

@@ -122,9 +122,16 @@ def _otlp_http(settings: Settings) -> SpanExporter:
 
     _check_endpoint(settings)
     # Handed over as values, checked by Settings: upstream raises on a bad one, at the first export.
-    timeout = settings.timeout if settings.traces_timeout is None else settings.traces_timeout
-    compression = settings.traces_compression or settings.compression
-    return OTLPSpanExporter(timeout=10.0 if timeout is None else timeout, compression=Compression(compression))
+    return OTLPSpanExporter(timeout=_timeout(settings), compression=Compression(_compression(settings)))
+
+
+def _timeout(settings: Settings) -> float:
+    chosen = settings.timeout if settings.traces_timeout is None else settings.traces_timeout
+    return 10.0 if chosen is None else chosen
+
+
+def _compression(settings: Settings) -> str:
+    return settings.traces_compression or settings.compression
 
 
 def _check_endpoint(settings: Settings) -> None:
@@ -154,11 +161,9 @@ def _otlp_grpc(settings: Settings) -> SpanExporter:
     # As for HTTP: upstream's own reading of these raises on a bad value, which Settings have reported.
     from grpc import Compression
 
-    timeout = settings.timeout if settings.traces_timeout is None else settings.traces_timeout
-    gzip = (settings.traces_compression or settings.compression) == "gzip"
     return OTLPSpanExporter(
-        timeout=10.0 if timeout is None else timeout,  # type: ignore[arg-type, unused-ignore]
-        compression=Compression.Gzip if gzip else Compression.NoCompression,
+        timeout=_timeout(settings),  # type: ignore[arg-type, unused-ignore]
+        compression=Compression.Gzip if _compression(settings) == "gzip" else Compression.NoCompression,
     )
 
 
@@ -201,6 +206,7 @@ def _maker(entry: Any) -> Callable[[], Any]:
 
 
 def upstream_name(name: str, protocol: str) -> str:
+    """The entry point that `name` means with `protocol`: upstream registers one for each transport of `otlp`."""
     if name != "otlp":
         return name
     return "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"

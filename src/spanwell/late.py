@@ -123,8 +123,6 @@ def importing(module: Any) -> None:
             _hide_propagators()
         elif name in api.STAND_INS:
             api.begin_stand_ins(module)
-        else:
-            get().instrumentors.importing(name)
 
 
 def imported(name: str) -> None:

@@ -133,9 +133,6 @@ class Instrumentors:
         """How many wait for their library."""
         return len(self._waiting)
 
-    def importing(self, module: str) -> None:
-        """The code of `module` is about to run."""
-
     def imported(self, module: str) -> None:
         """`module` has been imported: apply the instrumentors that waited for it."""
         for name in list(self._waiting):

@@ -152,16 +152,6 @@ def quiet_exporters(names: tuple[str, ...] = _EXPORTER_LOGGERS) -> Iterator[Said
             logger.removeFilter(said)
 
 
-def prepare_grpc() -> None:
-    """Import now what the gRPC exporter cannot import when the process ends.
-
-    `opentelemetry.sdk._logs` makes a resource while it is imported, in a thread pool, and a pool takes no work once
-    the interpreter shuts down.
-    """
-    with quiet_exporters(("opentelemetry.sdk.resources",)):  # what a detector has to say was said by the set-up
-        import opentelemetry.sdk._logs  # noqa: F401
-
-
 @contextmanager
 def quiet_config_loader() -> Iterator[None]:
     """The loader of configuration files logs a traceback for what it raises anyway; spanwell says it in one line."""
