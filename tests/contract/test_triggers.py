@@ -65,7 +65,7 @@ from spanwell.lazy import Instrumentors
 name = sys.argv[1]
 target, triggers = TABLE[name]
 instrumentors = Instrumentors()
-Hook(instrumentors.imported, instrumentors.importing, watched_modules()).install()
+Hook(instrumentors.imported, names=watched_modules()).install()
 (entry,) = entry_points(group="opentelemetry_instrumentor", name=name)
 instrumentors.add(entry)
 assert target.partition(":")[0] not in sys.modules, "the instrumentor was imported too early"
@@ -99,7 +99,7 @@ from spanwell.lazy import Instrumentors
 from importlib.metadata import entry_points
 
 instrumentors = Instrumentors()
-Hook(instrumentors.imported, instrumentors.importing, watched_modules()).install()
+Hook(instrumentors.imported, names=watched_modules()).install()
 for entry in entry_points(group="opentelemetry_instrumentor"):
     if entry.name in ("fastapi", "starlette", "click", "flask"):
         instrumentors.add(entry)
@@ -143,7 +143,7 @@ from spanwell.lazy import Instrumentors
 from importlib.metadata import entry_points
 
 instrumentors = Instrumentors()
-Hook(instrumentors.imported, instrumentors.importing, watched_modules()).install()
+Hook(instrumentors.imported, names=watched_modules()).install()
 (entry,) = entry_points(group="opentelemetry_instrumentor", name="django")
 instrumentors.add(entry)
 
