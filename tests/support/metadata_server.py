@@ -79,6 +79,7 @@ def http(answer, ssl_context=None):
         protocol_version = "HTTP/1.1"
 
         def reply(self):
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))  # unread, it would reset the connection
             status, body = answer(self.command, self.path, self.headers)
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
@@ -86,7 +87,7 @@ def http(answer, ssl_context=None):
             with contextlib.suppress(OSError):
                 self.wfile.write(body)
 
-        do_GET = do_PUT = reply
+        do_GET = do_PUT = do_POST = reply
 
         def log_message(self, *args):
             pass
