@@ -36,6 +36,21 @@ def test_the_declarative_file_holds_our_settings() -> None:
     assert settings.source(Settings.shutdown_timeout).startswith(path)
 
 
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("sampling-*.json")), ids=lambda path: path.name)
+def test_a_rules_file_is_read_without_complaint(path: Path) -> None:
+    from spanwell.sampling.local import read_rules
+    from spanwell.sampling.rules import RuleSet
+
+    problems: list[str] = []
+    rules = read_rules(path.read_text(), problems.append)
+    assert problems == []
+    assert rules is not None
+    found = RuleSet(rules, {"service.name": "shop"})
+    health = {"http.request.method": "GET", "url.path": "/healthz", "server.address": "shop.example.com"}
+    checkout = {**health, "http.request.method": "POST", "url.path": "/api/v1/checkout", "customer.tier": "gold"}
+    assert [found.match(attributes) for attributes in (health, checkout, {})] == [0, 1, 2]
+
+
 def test_every_file_stands_in_the_list() -> None:
     text = (CONFIGS / "README.md").read_text()
     assert [path.name for path in CONFIGS.iterdir() if path.name != "README.md" and path.name not in text] == []
