@@ -72,6 +72,13 @@ ALL = {
             INSTRUMENT,
             {**SPANWELL, **TRACES},
         ),
+        Contender(
+            "instrument-plain",
+            "spanwell, redaction and quiet off",
+            "spanwell",
+            INSTRUMENT,
+            {**SPANWELL, **TRACES, "SPANWELL_REDACTION": "false", "SPANWELL_QUIET": "none"},
+        ),
     )
 }
 

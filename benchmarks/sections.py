@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from benchmarks import children, contenders, envs
 from benchmarks.contenders import Contender
 from benchmarks.rounds import Sample, Samples, interleave
+from benchmarks.scripts import SCRIPTS
 from benchmarks.table import MB, MS, US, Column, Result, Row
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ PIPELINES = {
     "adot": ("ADOT", "adot", "configured"),
     "adot-signals": ("ADOT, Application Signals", "adot-signals", "configured"),
     "spanwell": ("spanwell", "instrument", "configured"),
+    "spanwell-plain": ("spanwell, redaction and quiet off", "instrument-plain", "configured"),
 }
 
 
@@ -235,10 +237,13 @@ class Section:
     letters: str
     keys: tuple[str, ...]
     measure: Callable[[Bench], Result]
+    scripts: Mapping[str, tuple[str, str, str]] | None = None
 
     def environments(self, only: frozenset[str]) -> set[str]:
         """The environments that this section needs for the contenders of `only` (all, if empty)."""
         keys = [key for key in self.keys if not only or key in only]
+        if self.scripts is not None:
+            return {self.scripts[key][1] for key in keys}
         if self.name == "size":
             return {"bare", *keys}
         if self.name == "span":
@@ -292,6 +297,7 @@ SECTIONS = (
     ),
     Section("span", "b", tuple(PIPELINES), _span),
     Section("request", "cd", REQUEST, _request),
+    *(Section(script.name, "g", tuple(script.rows), script.measure, script.rows) for script in SCRIPTS),
     Section("size", "e", SIZE, _size),
     Section("exit", "f", EXIT, _exit),
 )

@@ -8,17 +8,31 @@ from __future__ import annotations
 
 import os
 
+from spanwell._guard import warn_once
 from spanwell.enrich import aws
 from spanwell.export import sqlite
 from spanwell.ids import XRayIdGenerator
-from spanwell.propagation import xray
+from spanwell.propagation.xray import XRayPropagator as PlainXRayPropagator
 from spanwell.settings import Settings
 from spanwell.where import on_lambda
 
-__all__ = ["AwsResourceDetector", "SqliteSpanExporter", "XRayIdGenerator", "XRayPropagator"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.sampling import Sampler
+
+__all__ = [
+    "AwsResourceDetector",
+    "SqliteSpanExporter",
+    "XRayIdGenerator",
+    "XRayPropagator",
+    "budget",
+    "tail",
+    "xray",
+    "xray_local",
+]
 
 
-class XRayPropagator(xray.XRayPropagator):
+class XRayPropagator(PlainXRayPropagator):
     """`spanwell_xray` in OTEL_PROPAGATORS: the codec; on Lambda the X-Ray header names the parent."""
 
     def __init__(self) -> None:
@@ -41,3 +55,45 @@ class AwsResourceDetector(aws.AwsResourceDetector):
 
     def __init__(self, raise_on_error: bool = False) -> None:
         super().__init__(os.environ, budget=Settings.from_env(os.environ).resource_timeout)
+
+
+# --- samplers: the argument is OTEL_TRACES_SAMPLER_ARG, which declarative configuration does not hand over
+
+
+def xray(argument: str | None = None) -> Sampler:
+    """`xray` in OTEL_TRACES_SAMPLER: X-Ray's centralized sampling rules."""
+    return _sampler("xray", argument)
+
+
+def xray_local(argument: str | None = None) -> Sampler:
+    """`xray_local` in OTEL_TRACES_SAMPLER: X-Ray sampling rules from a file."""
+    return _sampler("xray_local", argument)
+
+
+def tail(argument: str | None = None) -> Sampler:
+    """`tail` in OTEL_TRACES_SAMPLER: what the head sampler keeps, and what turns out to be slow or to fail."""
+    return _sampler("tail", argument)
+
+
+def budget(argument: str | None = None) -> Sampler:
+    """`budget` in OTEL_TRACES_SAMPLER: as many spans as a budget allows."""
+    return _sampler("budget", argument)
+
+
+def _sampler(name: str, argument: str | None) -> Sampler:
+    from spanwell.attach import to_global_provider
+    from spanwell.sampling.build import Making, make
+    from spanwell.sampling.parentbased import RootSampler
+
+    settings = Settings.from_env(os.environ)
+    making = Making(report, adaptive=settings.adaptive_sampling)
+    made = make(name, settings.sampler_arg if argument is None else argument, making)
+    if isinstance(made, RootSampler):  # for other configurators; ours connects it before the first span
+        made.first_use = to_global_provider
+    return made
+
+
+def report(problem: str) -> None:
+    """Say once what of a sampler's configuration cannot be used."""
+    where = "" if problem.startswith("AWS_") else "OTEL_TRACES_SAMPLER_ARG: "
+    warn_once(f"sampler:{problem}", "spanwell: %s%s", where, problem)

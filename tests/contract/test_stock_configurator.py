@@ -14,6 +14,7 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.resources import ResourceDetector
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import Sampler
 
 from support.started import BIN, Stored, clean, names, python, register, run, stored, traced
 
@@ -89,7 +90,10 @@ def test_every_entry_point_is_what_its_group_asks_for(entry: object) -> None:
         assert issubclass(made, base)
         inspect.signature(made).bind()  # no argument is needed
         assert entry.name != "otlp"  # type: ignore[attr-defined]
-    elif group in ("opentelemetry_traces_sampler", "opentelemetry_post_instrument"):
+    elif group in ("opentelemetry_traces_sampler", "opentelemetry_sampler"):
+        assert isinstance(made(), Sampler)
+        assert group == "opentelemetry_sampler" or isinstance(made(""), Sampler)
+    elif group == "opentelemetry_post_instrument":
         assert callable(made)
     elif group in ("opentelemetry_distro", "opentelemetry_configurator"):
         inspect.signature(made).bind()

@@ -64,7 +64,7 @@ def test_a_bad_value_hides_the_layers_below_it() -> None:
 def test_every_variable_stands_once_and_says_something() -> None:
     assert len(set(VARIABLES)) == len(VARIABLES)
     for row in Settings.rows():
-        assert row.variable.startswith(("OTEL_", "SPANWELL_"))
+        assert row.variable.startswith(("OTEL_", "SPANWELL_", "AWS_"))
         assert row.text.endswith(".")
         assert row.parse.__doc__
         assert display(row)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from spanwell.cli.demo_result import ORDERS, WEB, WORKER, Result, describe, show
 from spanwell.cli.processes import Children, ProcessError, isolated, signals_as_exit
+from spanwell.cli.terminal import progress_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -275,7 +276,5 @@ class _Stage:
     def progress(self, text: str, done: int, total: int) -> None:
         if not self._bar:
             return
-        filled = 30 * done // total
-        end = "\r\x1b[K" if done == total else ""
-        self._out.write(f"\r{text} [{'#' * filled}{'.' * (30 - filled)}] {done}/{total}{end}")
+        self._out.write(progress_line(text, done, total))
         self._out.flush()

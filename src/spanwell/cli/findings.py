@@ -10,6 +10,7 @@ from spanwell._otel import registry
 from spanwell._triggers import EAGER, LAST, TABLE
 from spanwell.cli.config import load, value_text
 from spanwell.cli.probe import probe_endpoint, probe_sqlite
+from spanwell.cli.probe_sampling import probe_sampler
 from spanwell.exporters import transport, upstream_name
 from spanwell.legs import unneeded_instrumentors
 from spanwell.settings import Settings
@@ -46,7 +47,7 @@ def findings(environ: Mapping[str, str], *, online: bool = True) -> Iterator[Fin
         ("distro", _distro(environ)),
         ("settings", _settings(settings)),
         ("service", _service(settings, environ)),
-        ("ids, sampler, propagators", _plugins(settings)),
+        ("ids, sampler, propagators", _plugins(settings, online=online)),
         ("exporters", _exporters(settings, environ, online=online)),
         ("instrumentors", _instrumentors(settings)),
         ("losses", _losses(settings, environ)),
@@ -133,9 +134,9 @@ def _service(settings: Settings, environ: Mapping[str, str]) -> Iterator[tuple[s
     yield "ok", f"platform: {aws_platform(environ) or 'not AWS (no network call is made to find out)'}"
 
 
-def _plugins(settings: Settings) -> Iterator[tuple[str, str]]:
+def _plugins(settings: Settings, *, online: bool) -> Iterator[tuple[str, str]]:
     yield _loads("id generator", settings.id_generator, "opentelemetry_id_generator", ("spanwell_xray",))
-    yield _sampler(settings)
+    yield from probe_sampler(settings, online=online)
     known = ("baggage", "tracecontext", "xray", "spanwell_xray", "none")
     found = [(name, _loads("propagator", name, "opentelemetry_propagator", known)) for name in settings.propagators]
     good = [name for name, (level, _) in found if level == "ok"]
@@ -150,16 +151,6 @@ def _loads(what: str, name: str, group: str, known: tuple[str, ...]) -> tuple[st
         except Exception as error:
             return "problem", f"{what} {name}: {error}; it is left out"
     return "ok", f"{what} {name}"
-
-
-def _sampler(settings: Settings) -> tuple[str, str]:
-    name, argument = settings.sampler, settings.sampler_arg
-    try:
-        if registry.known_sampler(name.lower(), argument) is None:
-            registry.load_entry_point("opentelemetry_traces_sampler", name)
-    except Exception as error:
-        return "problem", f"sampler {name} (argument {argument!r}): {error}; parentbased_always_on is used"
-    return "ok", f"sampler {name}" + (f" with argument {argument}" if argument else "")
 
 
 def _exporters(settings: Settings, environ: Mapping[str, str], *, online: bool) -> Iterator[tuple[str, str]]:

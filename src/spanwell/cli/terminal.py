@@ -24,6 +24,7 @@ __all__ = [
     "fit",
     "format_duration",
     "format_time",
+    "progress_line",
     "quiet_pipe",
     "say_error",
     "table",
@@ -116,6 +117,13 @@ def table(rows: Sequence[Sequence[str]], headers: Sequence[str], *, right: Seque
             parts.append(space + cell if column in right else cell + space)
         lines.append("  ".join(parts).rstrip())
     return lines
+
+
+def progress_line(text: str, done: int, total: int) -> str:
+    """A bar that overwrites the terminal's line, and clears it at the end."""
+    filled = 30 * done // max(1, total)
+    end = "\r\x1b[K" if done >= total else ""
+    return f"\r{text} [{'#' * filled}{'.' * (30 - filled)}] {done}/{total}{end}"
 
 
 def say_error(message: str) -> None:

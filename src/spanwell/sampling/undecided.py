@@ -8,6 +8,7 @@ from opentelemetry.trace import (
     NonRecordingSpan,
     SpanContext,
     TraceFlags,
+    TraceState,
     get_current_span,
     set_span_in_context,
 )
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from opentelemetry.context import Context
-    from opentelemetry.trace import Link, SpanKind, TraceState
+    from opentelemetry.trace import Link, SpanKind
     from opentelemetry.util.types import Attributes
 
 
@@ -62,8 +63,12 @@ class UndecidedSampler(Sampler):
 
 
 def _with_state(result: SamplingResult, state: TraceState) -> SamplingResult:
-    if not state or result.trace_state:
+    """`result` with the parent's tracestate behind what the sampler wrote."""
+    if not state:
         return result
+    written = result.trace_state
+    if written:
+        state = TraceState([*written.items(), *((key, value) for key, value in state.items() if key not in written)])
     # A new one, because a sampler may hand out the same result again and again.
     return SamplingResult(result.decision, result.attributes, state)
 
