@@ -7,19 +7,23 @@ travels in a `ContextVar`. Everything else travels in the OpenTelemetry context,
 from __future__ import annotations
 
 from contextvars import ContextVar
+from typing import NamedTuple
 
 from opentelemetry.context import Context, create_key, get_current
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from opentelemetry.trace import SpanContext
 
 ROOT_LIFETIME = 5.0
 """Seconds after which a trace id that no root span took is forgotten."""
 
-_KEY = create_key("spanwell-incoming")
+KEY = create_key("spanwell-incoming")
+"""Where `Incoming` stands in a context."""
+
+_INVOKED = create_key("spanwell-invoked")
 
 # A list, because copies of the context (asyncio tasks) share it: whoever pops first has the id, nobody else.
 _pending: ContextVar[list[tuple[int, float]] | None] = ContextVar("spanwell-pending-root", default=None)
@@ -79,20 +83,20 @@ def take_root(monotonic: Callable[[], float]) -> int:
 
 def put(context: Context, incoming: Incoming) -> Context:
     """`context` with `incoming` in it."""
-    return Context({**context, _KEY: incoming})
+    return Context({**context, KEY: incoming})
 
 
 def of(context: Context | None) -> Incoming | None:
     """What arrived with the request `context` belongs to (None: the current context), or None."""
-    found = (get_current() if context is None else context).get(_KEY)
+    found = (get_current() if context is None else context).get(KEY)
     return found if isinstance(found, Incoming) else None
 
 
 def without(context: Context) -> Context:
     """`context` without what an earlier extraction left; the same object when there is nothing to remove."""
-    if _KEY not in context:
+    if KEY not in context:
         return context
-    return Context({key: value for key, value in context.items() if key != _KEY})
+    return Context({key: value for key, value in context.items() if key != KEY})
 
 
 def other_parent(context: Context | None, trace_id: int) -> SpanContext | None:
@@ -101,3 +105,21 @@ def other_parent(context: Context | None, trace_id: int) -> SpanContext | None:
     if incoming is None or incoming.other is None or incoming.other.trace_id == trace_id:
         return None
     return incoming.other
+
+
+class Invoked(NamedTuple):
+    """What the event of a Lambda invocation adds to its span: links to what created its messages, and attributes."""
+
+    links: tuple[SpanContext, ...]
+    attributes: Mapping[str, str]
+
+
+def invoked(context: Context, by: Invoked) -> Context:
+    """`context` with word of the event, for the span that is started in it."""
+    return Context({**context, _INVOKED: by})
+
+
+def invoked_by(context: Context | None) -> Invoked | None:
+    """What `invoked` left in the context (None: the current one), or None."""
+    found = (get_current() if context is None else context).get(_INVOKED)
+    return found if isinstance(found, Invoked) else None

@@ -29,6 +29,8 @@ class Instrumentors:
     With `lazy` false everything is applied when it is added. `disabled` are the names of
     OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, `unneeded` maps names to the reason why they stay out, `after` maps a name
     to what is called once that instrumentor is active.
+    `options` maps a name to what gives the arguments of its `instrument()`, asked just before it. `handler` is the
+    module that a Lambda function's handler comes from: when it is imported, that is the moment of those in `LAST`.
     `states` maps a name to ``deferred``, ``active``, ``disabled`` or a reason.
     """
 
@@ -39,11 +41,15 @@ class Instrumentors:
         disabled: Iterable[str] = (),
         unneeded: Mapping[str, str] | None = None,
         after: Mapping[str, Callable[[], None]] | None = None,
+        options: Mapping[str, Callable[[], dict[str, Any]]] | None = None,
+        handler: str = "",
     ) -> None:
         self._lazy = lazy
         self._disabled = frozenset(disabled)
         self._unneeded = dict(unneeded or {})
         self._after = dict(after or {})
+        self._options = dict(options or {})
+        self._handler = handler if lazy else ""
         self._waiting: dict[str, Load] = {}
         self._last: list[tuple[str, Load]] = []
         self._installed: Installed | None = None
@@ -53,8 +59,13 @@ class Instrumentors:
 
     def add_known(self) -> None:
         """Defer everything in the table, installed or not: whether it is shows when its library is imported."""
-        for name, (target, _) in TABLE.items():
-            if self._lazy and not self._is_disabled(name):
+        if not self._lazy:
+            return
+        targets = {name: target for name, (target, _) in TABLE.items()}
+        if self._handler:
+            targets.update(LAST)
+        for name, target in targets.items():
+            if not self._is_disabled(name):
                 self._waiting[name] = _by_target(target)
 
     def add(self, entry: Any, *, skip_known: bool = False, check: bool = False) -> None:
@@ -72,11 +83,17 @@ class Instrumentors:
             if not skip_known:
                 self._defer(name, load)
         elif name in LAST:
-            self._last.append((name, load))
+            self._add_last(name, load)
         elif self._lazy and name in WHEN_IMPORTED and WHEN_IMPORTED[name] not in sys.modules:
             self._waiting[name] = load
         elif name in EAGER or not check or self._fits(name, entry):
             self.apply(name, load)
+
+    def _add_last(self, name: str, load: Load) -> None:
+        if not self._handler:
+            self._last.append((name, load))
+        elif name not in self._waiting and name not in self.states:
+            self._defer(name, load)
 
     def defers(self, entry: Any) -> bool:
         """Whether this entry point waits for its library."""
@@ -125,7 +142,7 @@ class Instrumentors:
     def _defer(self, name: str, load: Load) -> None:
         self._waiting[name] = load
         self.states[name] = "deferred"
-        if any(_is_imported(trigger) for trigger in TABLE[name][1]):
+        if any(_is_imported(trigger) for trigger in self._moment(name)[1]):
             self._try(name)
 
     @property
@@ -136,12 +153,12 @@ class Instrumentors:
     def imported(self, module: str) -> None:
         """`module` has been imported: apply the instrumentors that waited for it."""
         for name in list(self._waiting):
-            target, triggers = _moment(name)
+            target, triggers = self._moment(name)
             if module in triggers or module in AFTER.get(name, ()) or target.startswith(module + ":"):
                 self._try(name, module)
 
     def _try(self, name: str, finished: str = "") -> None:
-        target, triggers = _moment(name)
+        target, triggers = self._moment(name)
         trigger = next((each for each in triggers if each in sys.modules), None)
         if trigger is None:
             return
@@ -181,6 +198,11 @@ class Instrumentors:
 
         setattr(owner, attribute, first)
 
+    def _moment(self, name: str) -> tuple[str, tuple[str, ...]]:
+        if name in TABLE:
+            return TABLE[name]
+        return "", (self._handler if name in LAST else WHEN_IMPORTED[name],)
+
     def apply(self, name: str, load: Load) -> None:
         """Load the instrumentor and call `instrument()`. What goes wrong is reported once and stays here."""
         try:
@@ -191,7 +213,7 @@ class Instrumentors:
                 if conflict is not None:
                     self._conflict(name, conflict)
                     return
-                instrumentor.instrument(skip_dep_check=True)
+                instrumentor.instrument(skip_dep_check=True, **self._options_of(name))
             follow = self._after.get(name)
             if follow is not None:
                 follow()
@@ -204,6 +226,12 @@ class Instrumentors:
                 raise
             failed(f"instrumentor {name}", error)
 
+    def _options_of(self, name: str) -> dict[str, Any]:
+        with _guard.guard(f"options of instrumentor {name}"):
+            if name in self._options:
+                return self._options[name]()
+        return {}
+
     def _conflict(self, name: str, conflict: registry.Conflict) -> None:
         self.states[name] = "library not installed" if conflict.missing else f"conflict: {conflict.text}"
         if not conflict.missing:
@@ -212,10 +240,6 @@ class Instrumentors:
 
 def _in_table(entry: Any) -> bool:
     return bool(TABLE.get(entry.name, ("",))[0] == entry.value)
-
-
-def _moment(name: str) -> tuple[str, tuple[str, ...]]:
-    return TABLE[name] if name in TABLE else ("", (WHEN_IMPORTED[name],))
 
 
 def _by_target(target: str) -> Load:

@@ -6,10 +6,12 @@ import os
 
 from spanwell.exit import end_process
 from spanwell.lazy import Instrumentors
+from spanwell.where import handler_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from spanwell.settings import Settings
 
@@ -22,21 +24,65 @@ def make_instrumentors(settings: Settings) -> Instrumentors:
         disabled=settings.disabled_instrumentations,
         unneeded=unneeded_instrumentors(settings),
         after=after_instrumentors(settings),
+        options=instrumentor_options(settings),
+        handler=handler_module(os.environ),
     )
+
+
+def instrumentor_options(settings: Settings) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Instrumentor name -> the arguments of its `instrument()`: whether a read of a cache found anything, and where
+    the parent of a Lambda invocation comes from."""
+
+    def redis() -> dict[str, Any]:
+        from spanwell.enrich.cache_hits import redis_options
+
+        return redis_options()
+
+    def pymemcache() -> dict[str, Any]:
+        from spanwell.enrich.cache_hits import pymemcache_options
+
+        return pymemcache_options()
+
+    def aws_lambda() -> dict[str, Any]:
+        from spanwell.exporters import to_xray
+        from spanwell.propagation.lambda_events import EventContext, Meters
+
+        return {"event_context_extractor": EventContext(to_xray=to_xray(settings)), "meter_provider": Meters()}
+
+    return {"redis": redis, "pymemcache": pymemcache, "aws-lambda": aws_lambda}
 
 
 def after_instrumentors(settings: Settings) -> dict[str, Callable[[], None]]:
     """Instrumentor name -> what to do next.
 
-    With botocore comes the context in SQS messages; with logging the application's own output is put right; with
-    celery its worker processes, which end with os._exit, export before they do.
+    With botocore comes the context in messages and AWS calls; with logging the application's own output is put
+    right; with celery its worker processes, which end with os._exit, export before they do.
     """
 
     def messages() -> None:
-        if settings.sqs_context or settings.sqs_process_spans:
-            from spanwell.propagation import botocore_hooks
+        from spanwell.propagation import botocore_hooks
 
-            botocore_hooks.install(send=settings.sqs_context, process=settings.sqs_process_spans)
+        botocore_hooks.install(
+            send=settings.sqs_context, process=settings.sqs_process_spans, context=settings.message_context
+        )
+
+    def botocore() -> None:
+        from opentelemetry.instrumentation.botocore import BotocoreInstrumentor
+
+        from spanwell.enrich import aws_hooks
+
+        instrumentor: Callable[[], object] = BotocoreInstrumentor
+        aws_hooks.join(instrumentor())
+        messages()
+
+    def aiobotocore() -> None:
+        from opentelemetry.instrumentation.botocore import AiobotocoreInstrumentor
+
+        from spanwell.enrich import aws_hooks
+
+        instrumentor: Callable[[], object] = AiobotocoreInstrumentor
+        aws_hooks.join(instrumentor())
+        messages()
 
     def logs() -> None:
         from spanwell._otel import sdk
@@ -48,7 +94,7 @@ def after_instrumentors(settings: Settings) -> dict[str, Callable[[], None]]:
 
         worker_process_shutdown.connect(lambda **_: end_process(), weak=False)
 
-    return {"botocore": messages, "aiobotocore": messages, "logging": logs, "celery": workers}
+    return {"botocore": botocore, "aiobotocore": aiobotocore, "logging": logs, "celery": workers}
 
 
 def unneeded_instrumentors(settings: Settings) -> dict[str, str]:

@@ -30,12 +30,14 @@ def install(propagators: list[TextMapPropagator]) -> None:
     """Make `propagators` the global one.
 
     Upstream's composite of none extracts None instead of a context, and the next get_current fails in the
-    application; one that carries nothing stands in.
+    application; one that carries nothing stands in. `tracecontext` directly followed by our `xray` become one.
     """
     from opentelemetry.propagate import set_global_textmap
     from opentelemetry.propagators.composite import CompositePropagator
 
-    set_global_textmap(CompositePropagator(propagators) if propagators else _nothing())
+    from spanwell.propagation.codec import join
+
+    set_global_textmap(CompositePropagator(join(propagators)) if propagators else _nothing())
 
 
 def _nothing() -> TextMapPropagator:

@@ -42,11 +42,12 @@ def watch_setter(module: ModuleType, setter: str, was_set: Callable[[Any], None]
 
 
 def current_provider(signal: str) -> Any:
-    """The global provider of "metrics" or "logs" if the application has set one: the public getters would set ours
+    """The global provider of "traces", "metrics" or "logs" if one has been set: the public getters would set ours
     up, or hand out a proxy."""
     import sys
 
     module, name = {
+        "traces": ("opentelemetry.trace", "_TRACER_PROVIDER"),
         "metrics": ("opentelemetry.metrics._internal", "_METER_PROVIDER"),
         "logs": ("opentelemetry._logs._internal", "_LOGGER_PROVIDER"),
     }[signal]

@@ -175,6 +175,30 @@ def add_first(provider: Any, processor: Any) -> None:
         multi._span_processors = (processor, *processors[:-1])
 
 
+def keeps_order(provider: Any) -> bool:
+    """Whether `add_first` can do so: a provider may run its processors in parallel."""
+    from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
+
+    multi = getattr(provider, "_active_span_processor", None)
+    return isinstance(multi, SynchronousMultiSpanProcessor) and isinstance(
+        getattr(multi, "_span_processors", None), tuple
+    )
+
+
+def span_processors(provider: Any) -> list[Any]:
+    """The span processors of `provider`, and those within processors that only hand on to others."""
+    found: list[Any] = []
+    waiting = [getattr(provider, "_active_span_processor", None)]
+    while waiting and len(found) < 100:
+        each = waiting.pop(0)
+        inner = getattr(each, "_span_processors", None)
+        if isinstance(inner, tuple):
+            waiting += inner
+        elif each is not None:
+            found.append(each)
+    return found
+
+
 def shutdowns(provider: Any) -> Iterator[tuple[Callable[[], None], Callable[[float], None]]]:
     """(begin, finish) for every part of `provider` that exports: end the retries, then shut down in time."""
     for holder, name in (

@@ -7,16 +7,22 @@ are never changed: what has to change is copied, the rest is shared.
 
 from __future__ import annotations
 
+from spanwell.propagation.carried import TRACEPARENT, TRACESTATE, sqs_polled
+from spanwell.propagation.xray import HEADER as X_RAY
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
     from typing import Any
+
+    from spanwell.propagation.carried import Carried
 
     Params = dict[str, Any]
 
 HEADER = "AWSTraceHeader"
 _ASKED = "MessageSystemAttributeNames"
 _ASKED_BEFORE_2024 = "AttributeNames"
+_ATTRIBUTES = "MessageAttributeNames"
 
 
 def send_message(params: Params, header: str) -> Params:
@@ -42,15 +48,26 @@ def send_message_batch(params: Params, header: str) -> Params:
     }
 
 
+def with_header(params: Params, carrier: Params, _: object = None) -> Params:
+    """`send_message`, as a row of `sending` wants it."""
+    return send_message(params, carrier[X_RAY])
+
+
+def batch_with_header(params: Params, carrier: Params, _: object = None) -> Params:
+    """`send_message_batch`, as a row of `sending` wants it."""
+    return send_message_batch(params, carrier[X_RAY])
+
+
 class Receipt:
     """What has to be undone in the response to a ReceiveMessage that was asked for the header."""
 
-    __slots__ = ("asked_for_some", "hide", "queue_url")
+    __slots__ = ("asked_for_some", "hide", "hide_attributes", "queue_url")
 
     def __init__(self, queue_url: object, *, hide: bool, asked_for_some: bool) -> None:
         self.queue_url = queue_url
         self.hide = hide
         self.asked_for_some = asked_for_some
+        self.hide_attributes = False
 
 
 def receive_message(params: Params, members: Container[str], *, ask: bool) -> tuple[Params, Receipt]:
@@ -69,6 +86,32 @@ def receive_message(params: Params, members: Container[str], *, ask: bool) -> tu
     field = _ASKED if _ASKED in params or (_ASKED in members and not asked[1]) else _ASKED_BEFORE_2024
     params = {**params, field: [*params.get(field, ()), HEADER]}
     return params, Receipt(queue_url, hide=True, asked_for_some=bool(names))
+
+
+def ask_for_attributes(params: Params, receipt: Receipt) -> Params:
+    """`params` of ReceiveMessage that ask for W3C's context in message attributes too, where the caller asks for no
+    attributes at all: the digest in the response is over all that were asked for."""
+    if params.get(_ATTRIBUTES, []) not in ([], ()):
+        return params
+    receipt.hide_attributes = True
+    return {**params, _ATTRIBUTES: [TRACEPARENT, TRACESTATE]}
+
+
+class Taken:
+    """The message attributes that only we asked for, removed from `messages`: reads a message with them put back."""
+
+    __slots__ = ("_taken",)
+
+    def __init__(self, messages: list[dict[str, Any]]) -> None:
+        # By identity, and each message held so that its id stays its own.
+        self._taken = {id(message): (message, message.pop("MessageAttributes", None)) for message in messages}
+        for message in messages:
+            message.pop("MD5OfMessageAttributes", None)
+
+    def __call__(self, message: Any, header: str | None) -> Carried:
+        """What `message` carries."""
+        _, attributes = self._taken.pop(id(message), (None, None))
+        return sqs_polled({**message, "MessageAttributes": attributes} if attributes else message, header)
 
 
 def take_headers(messages: list[dict[str, Any]], receipt: Receipt) -> list[str | None]:

@@ -191,7 +191,7 @@ class XRayPropagator(TextMapPropagator):
         return self._root(header, context, carrier, getter)
 
     def _root(self, header: TraceHeader, context: Context, carrier: CarrierT, getter: Getter[CarrierT]) -> Context:
-        if get_current_span(context).get_span_context().is_valid or _w3c_decides(carrier, getter):
+        if get_current_span(context).get_span_context().is_valid or self._w3c_decides(carrier, getter):
             incoming.forget_root()
         else:
             incoming.expect_root(header.root, self._monotonic())
@@ -204,13 +204,25 @@ class XRayPropagator(TextMapPropagator):
         # A local span in the context is where the caller stands, not what another header said.
         if w3c.is_valid and w3c.is_remote:
             return self._beside(w3c, own, header, context, carrier, getter)
-        follows = _traceparent(carrier, getter)
+        follows = self._follows(carrier, getter)
         other = own if follows is not None and follows.trace_id != own.trace_id else None
         context = set_span_in_context(NonRecordingSpan(own), context)
         decided = header.sampled in ("0", "1")
         if decided and other is None and not header.lineage:
             return incoming.without(context)
         return _noted(context, header, undecided=None if decided else own, other=other)
+
+    def _follows(self, carrier: CarrierT, getter: Getter[CarrierT]) -> SpanContext | None:
+        """The valid W3C parent in `carrier` that a propagator after us will find."""
+        return _traceparent(carrier, getter)
+
+    def _w3c_decides(self, carrier: CarrierT, getter: Getter[CarrierT]) -> bool:
+        """Whether `tracecontext` stands after us and will find a parent in `carrier`."""
+        if self._follows(carrier, getter) is None:
+            return False
+        from opentelemetry.propagate import get_global_textmap
+
+        return "traceparent" in get_global_textmap().fields
 
     def _beside(
         self,
@@ -243,13 +255,7 @@ class XRayPropagator(TextMapPropagator):
         span = get_current_span(context).get_span_context()
         came = incoming.of(context)
         if span.is_valid:
-            text = f"{format_root(span.trace_id)};Parent={span.span_id:016x}"
-            if came is None or span is not came.undecided:
-                text += ";Sampled=1" if span.trace_flags & 1 else ";Sampled=0"
-            elif came.sampled:
-                text += ";Sampled=?"
-            if came is not None and came.lineage:
-                text += ";Lineage=" + came.lineage
+            text = header_text(span, f"{span.trace_id:032x}", f"{span.span_id:016x}", came)
         elif came is not None and came.parentless:
             text = format_header(TraceHeader(came.trace_id, 0, came.sampled, came.lineage))
         else:
@@ -263,6 +269,18 @@ class XRayPropagator(TextMapPropagator):
     def fields(self) -> set[str]:
         """The header that `inject` writes."""
         return {HEADER}
+
+
+def header_text(span: SpanContext, trace_id: str, span_id: str, came: Incoming | None) -> str:
+    """The header that names `span`, its ids in hexadecimal, in a request that `came` is known of."""
+    start = f"Root=1-{trace_id[:8]}-{trace_id[8:]};Parent={span_id}"
+    if came is None:
+        return start + (";Sampled=1" if span.trace_flags & 1 else ";Sampled=0")
+    if span is not came.undecided:
+        start += ";Sampled=1" if span.trace_flags & 1 else ";Sampled=0"
+    elif came.sampled:
+        start += ";Sampled=?"
+    return f"{start};Lineage={came.lineage}" if came.lineage else start
 
 
 def _noted(
@@ -303,15 +321,6 @@ def _traceparent(carrier: CarrierT, getter: Getter[CarrierT]) -> SpanContext | N
         return None
     found = get_current_span(context).get_span_context()
     return found if found.is_valid else None
-
-
-def _w3c_decides(carrier: CarrierT, getter: Getter[CarrierT]) -> bool:
-    """Whether `tracecontext` stands after us and will find a parent in `carrier`."""
-    if _traceparent(carrier, getter) is None:
-        return False
-    from opentelemetry.propagate import get_global_textmap
-
-    return "traceparent" in get_global_textmap().fields
 
 
 def _read(carrier: CarrierT, getter: Getter[CarrierT], name: str) -> str:
