@@ -86,8 +86,8 @@ EAGER: "frozenset[str]" = frozenset({"asyncio", "exceptions", "logging", "system
 #: Of those, the ones whose module not every process imports: until it does there is nothing to instrument.
 WHEN_IMPORTED: "dict[str, str]" = {"asyncio": "asyncio"}
 
-#: `instrument()` imports the user's handler, so everything else must be in place.
-LAST: "frozenset[str]" = frozenset({"aws-lambda"})
+#: `instrument()` imports the user's handler, so everything else must be in place; deferred, it waits for that import.
+LAST: "dict[str, str]" = {"aws-lambda": _CONTRIB + "aws_lambda:AwsLambdaInstrumentor"}
 
 #: Entry-point name -> modules that import the trigger on their way; while one is half imported, wait for it.
 AFTER: "dict[str, tuple[str, ...]]" = {
@@ -106,10 +106,16 @@ FIRST_CALL: "dict[str, str]" = {
 }
 
 
-def watched_modules() -> set[str]:
-    """Every module whose import may be the moment of some instrumentor."""
-    names = {module for _, triggers in TABLE.values() for module in triggers}
+#: Modules that get something from spanwell itself, without an instrumentor (`libraries`).
+FOLLOWED: "frozenset[str]" = frozenset({"structlog", "loguru", "multiprocessing.pool", "concurrent.futures.process"})
+
+
+def watched_modules(handler: str = "") -> set[str]:
+    """Every module whose import may be the moment of some instrumentor; `handler`: that of a Lambda function."""
+    names = {handler} if handler else set()
+    names.update(module for _, triggers in TABLE.values() for module in triggers)
     names.update(module for modules in AFTER.values() for module in modules)
     names.update(WHEN_IMPORTED.values())
     names.update(target.partition(":")[0] for target, _ in TABLE.values())
+    names.update(FOLLOWED)
     return names

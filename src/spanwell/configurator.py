@@ -15,10 +15,11 @@ from spanwell._otel import registry, sdk
 with registry.readable_limits():
     from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
+from spanwell import libraries
 from spanwell._collector import without_gc
 from spanwell._guard import guard, warn_once
 from spanwell.exit import Exit
-from spanwell.pipeline import add_processors
+from spanwell.pipeline import add_processors, quiet_sampler
 from spanwell.propagators import set_propagators
 from spanwell.settings import Settings
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace.id_generator import IdGenerator
     from opentelemetry.sdk.trace.sampling import Sampler
+
+    from spanwell.sampling.quiet import Watch
 
 
 class SpanwellConfigurator:
@@ -49,6 +52,8 @@ class Wiring:
         self.resource: Resource | None = None
         self.exporters: list[str] = []
         self.sampler = ""
+        self.root_sampler: Sampler | None = None
+        self.quiet: Watch | None = None
 
     def adopt(self, settings: Settings) -> None:
         """Go on with `settings`, which hold more than those of the start."""
@@ -78,6 +83,8 @@ def set_up(settings: Settings, *, version: str = "", provider: Any = None) -> Wi
     else:
         _configure(settings, wiring, version, provider)
     sdk.refresh_in_line()
+    service = wiring.resource.attributes.get("service.name", "") if wiring.resource is not None else ""
+    libraries.begin(wiring.settings, str(service))
     wiring.exit.install()
     current = wiring
     return wiring
@@ -105,11 +112,11 @@ def _configure(settings: Settings, wiring: Wiring, version: str, provider: Any) 
 
 
 def make_sampler(settings: Settings, wiring: Wiring) -> Sampler:
-    """The chosen sampler, told apart from an undecided X-Ray header by a wrapper."""
+    """The chosen sampler, in wrappers for an undecided X-Ray header and for what is left out while it goes well."""
     from spanwell.sampling.undecided import UndecidedSampler
 
-    inner, wiring.sampler = _inner_sampler(settings)
-    return UndecidedSampler(inner)
+    wiring.root_sampler, wiring.sampler = _inner_sampler(settings)
+    return quiet_sampler(UndecidedSampler(wiring.root_sampler), settings, wiring)
 
 
 def _inner_sampler(settings: Settings) -> tuple[Sampler, str]:
@@ -181,9 +188,23 @@ def set_up_signals(settings: Settings, resource: Resource, wiring: Wiring) -> No
             from spanwell import metrics
 
             metrics.set_up(settings, resource, wiring.exit)
+            _observe(wiring)
     if any(name != "none" for name in settings.logs_exporter):
         with guard("setting up logs"):
             with sdk.quiet_resources():  # the import of the SDK's logs runs the detectors once more
                 from spanwell import logs
 
             logs.set_up(settings, resource, wiring.exit)
+
+
+def _observe(wiring: Wiring) -> None:
+    """The sampler's own metrics, where metrics are exported."""
+    from opentelemetry.metrics import get_meter
+
+    from spanwell import __version__
+    from spanwell.sampling.observe import count_quiet, register
+
+    if wiring.quiet is not None:
+        count_quiet(get_meter("spanwell", __version__), wiring.quiet)
+    if wiring.root_sampler is not None:
+        register(get_meter("spanwell.sampling", __version__), wiring.root_sampler)

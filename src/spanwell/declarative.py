@@ -12,11 +12,14 @@ import os
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk.trace import TracerProvider
 
+from spanwell import __version__, plugins
 from spanwell._guard import warn_once
 from spanwell._otel import exporting, sdk
+from spanwell.attach import promoter
 from spanwell.ids import XRayIdGenerator
-from spanwell.pipeline import enrichment
+from spanwell.pipeline import enrichment, quiet_sampler, quiet_stages
 from spanwell.propagators import install
+from spanwell.sampling import observe
 from spanwell.sampling.undecided import UndecidedSampler
 from spanwell.settings import Settings
 
@@ -24,6 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from opentelemetry.sdk.trace.sampling import Sampler
 
     from spanwell.configurator import Wiring
 
@@ -56,10 +61,14 @@ def _variables(config: Any) -> dict[str, str]:
     for key, value in ours.items():
         variable = f"SPANWELL_{str(key).upper()}"
         if variable in known:
-            found[variable] = str(value).lower() if isinstance(value, bool) else str(value)
+            found[variable] = ",".join(map(str, value)) if isinstance(value, list) else _text(value)
         else:
             warn_once(f"config:{key}", "spanwell: distribution.spanwell.%s in OTEL_CONFIG_FILE is not a setting", key)
     return found
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def configure_from_file(settings: Settings, wiring: Wiring) -> None:
@@ -84,19 +93,52 @@ def configure_from_file(settings: Settings, wiring: Wiring) -> None:
     wiring.adopt(adopted)
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):
-        _join(provider, wiring, named_ids=config.tracer_provider.id_generator is not None)
+        _join(provider, wiring, config.tracer_provider)
     _bound_exit(wiring)
 
 
-def _join(provider: TracerProvider, wiring: Wiring, *, named_ids: bool) -> None:
+def _join(provider: TracerProvider, wiring: Wiring, config: Any) -> None:
     """Our ids, sampler wrapper and enrichment go into what the file built; no tracer was handed out yet."""
+    named_ids = config.id_generator is not None
     wiring.resource = provider.resource
     wiring.sampler = provider.sampler.get_description()
     wiring.exporters = [f"as in {wiring.settings.config_file}"]
-    provider.sampler = UndecidedSampler(provider.sampler)
+    wiring.root_sampler = _with_options(provider.sampler, config)
+    provider.sampler = quiet_sampler(UndecidedSampler(wiring.root_sampler), wiring.settings, wiring)
     if not named_ids:
         provider.id_generator = XRayIdGenerator()  # type: ignore[assignment]
-    sdk.add_first(provider, enrichment())
+    observe.register(metrics.get_meter("spanwell.sampling", __version__), wiring.root_sampler)
+    if wiring.quiet is not None:
+        observe.count_quiet(metrics.get_meter("spanwell", __version__), wiring.quiet)
+    stages = quiet_stages(wiring.settings, wiring, promoter(provider))
+    sdk.add_first(provider, enrichment(wiring.settings, wiring, stages))
+
+
+def _with_options(built: Sampler, config: Any) -> Sampler:
+    """The file's sampler with its options, where it is one of ours: upstream discards them."""
+    named = dict(getattr(config.sampler, "additional_properties", None) or {})
+    for name, options in named.items():
+        factory = getattr(plugins, name, None) if name in plugins.__all__ else None
+        if factory is not None and isinstance(options, dict) and options:
+            made: Sampler = factory(argument(options))
+            return made
+    return built
+
+
+def argument(options: Mapping[str, Any], separator: str = ",") -> str:
+    """A sampler's options as OTEL_TRACES_SAMPLER_ARG has them; a mapping is a nested sampler with its options."""
+    return separator.join(
+        f"{key}={_nested(each) if isinstance(each, dict) else _text(each)}"
+        for key, value in options.items()
+        for each in (value if isinstance(value, list) else [value])
+    )
+
+
+def _nested(sampler: Mapping[str, Any]) -> str:
+    """`{ratio: 0.1}` and `{xray: {endpoint: aws}}` as `(ratio;0.1)` and `(xray;endpoint=aws)`."""
+    name, options = next(iter(sampler.items()), ("", None))
+    given = argument(options, ";") if isinstance(options, dict) else "" if options is None else _text(options)
+    return f"({name};{given})" if given else f"({name})"
 
 
 def _bound_exit(wiring: Wiring) -> None:

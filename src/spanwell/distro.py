@@ -6,6 +6,7 @@ import os
 
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined, unused-ignore]
 
+from spanwell import libraries
 from spanwell._collector import without_gc
 from spanwell._guard import guard
 from spanwell._hook import Hook
@@ -15,6 +16,7 @@ from spanwell.exit import follow_multiprocessing
 from spanwell.lazy import Instrumentors
 from spanwell.legs import make_instrumentors
 from spanwell.settings import Settings
+from spanwell.where import handler_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,9 +72,10 @@ def watch_imports(instrumentors: Instrumentors) -> None:
             if name == "multiprocessing.util":
                 follow_multiprocessing()
             else:
+                libraries.imported(name)
                 instrumentors.imported(name)
 
-    Hook(imported, names={*watched_modules(), "multiprocessing.util"}).install()
+    Hook(imported, names={*watched_modules(handler_module(os.environ)), "multiprocessing.util"}).install()
 
 
 def post_instrument() -> None:

@@ -82,6 +82,24 @@ def otlp_url(settings: Settings) -> str:
     return (settings.endpoint or "http://localhost:4318").removesuffix("/") + "/v1/traces"
 
 
+def to_xray(settings: Settings) -> bool:
+    """Whether X-Ray's decisions hold for the spans of this process: they are sent to its endpoint, by an exporter of
+    that name, or OTEL_PROPAGATORS names `xray-lambda`. What a collector does with them is not known here."""
+    if "xray-lambda" in (name.lower() for name in settings.propagators):
+        return True
+    if any("xray" in name.lower() for name in settings.traces_exporter):
+        return True
+    from urllib.parse import urlsplit
+
+    if "otlp" not in settings.traces_exporter:
+        return False
+    try:
+        host = urlsplit(otlp_url(settings)).hostname or ""
+    except ValueError:
+        return False
+    return host.startswith("xray.") and (".amazonaws.com" in host or host.endswith(".api.aws"))
+
+
 def endpoint_problem(settings: Settings) -> str:
     """What is wrong with the endpoint's text, or ""."""
     from urllib.parse import urlsplit

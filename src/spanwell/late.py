@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 
+from spanwell import libraries
 from spanwell._collector import without_gc
 from spanwell._forks import whole
 from spanwell._guard import failed, guard
@@ -132,6 +133,7 @@ def imported(name: str) -> None:
         if special is not None:
             special(sys.modules[name])
         else:
+            libraries.imported(name)
             get().instrumentors.imported(name)
 
 
@@ -169,6 +171,7 @@ def _hide_propagators() -> None:
 
     It reads the variable while it is imported and never again; spanwell sets the propagators itself.
     """
+    get()  # before the variable goes: importing opentelemetry.propagate imports opentelemetry.trace, which reads it
     value = os.environ.pop("OTEL_PROPAGATORS", None)
     if value is not None:
         _hidden.append(value)

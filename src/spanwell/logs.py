@@ -12,6 +12,7 @@ from opentelemetry.sdk.resources import Resource
 from spanwell import exporters
 from spanwell._guard import warn_once
 from spanwell._otel import api, sdk
+from spanwell.enrich import log_records
 from spanwell.export.batch import Batch
 from spanwell.export.guarded import GuardedExporter
 
@@ -60,6 +61,8 @@ class LogBatch(Batch, LogRecordProcessor):
             return  # our own report of what was lost is no loss of the application's
         kept = copy.copy(log_record.log_record)
         kept.context = Context()
+        if log_records.is_installed() and kept.attributes:
+            kept.attributes = log_records.strip(kept.attributes, kept.trace_id, kept.span_id)
         self.put(
             ReadableLogRecord(
                 log_record=kept,

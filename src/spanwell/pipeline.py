@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+
 from spanwell import exporters
-from spanwell._guard import warn_once
+from spanwell._guard import logger, warn_once
+from spanwell.where import on_lambda
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import SpanProcessor
+    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+    from opentelemetry.sdk.trace.sampling import Sampler
 
     from spanwell.configurator import Wiring
+    from spanwell.export.batch import BatchProcessor
+    from spanwell.sampling.quiet import Watch
     from spanwell.settings import Settings
 
 
@@ -28,20 +34,117 @@ def add_processors(provider: Any, settings: Settings, wiring: Wiring) -> None:
     wiring.exit.add(lambda: None, lambda _seconds: provider.shutdown())
 
 
-def enrichment() -> SpanProcessor:
-    """The one processor that writes on spans."""
-    from spanwell.enrich.links import OtherParentLink
+def enrichment(settings: Settings, wiring: Wiring, stages: Iterable[object] = ()) -> SpanProcessor:
+    """The one processor that writes on spans; the sampler's `stages` come last."""
+    from spanwell.enrich.links import InvocationLinks, OtherParentLink
     from spanwell.enrich.processor import FusedProcessor
 
-    return FusedProcessor([OtherParentLink()])
+    linking = [OtherParentLink(), InvocationLinks()] if on_lambda(os.environ) else [OtherParentLink()]
+    return FusedProcessor([*linking, *attribute_stages(settings, wiring), *stages])
+
+
+def attribute_stages(settings: Settings, wiring: Wiring) -> Iterator[object]:
+    """What becomes of the attributes of a span: see docs/enrichment.md."""
+    from spanwell.enrich.ended import Ended
+    from spanwell.enrich.parts import parts
+
+    if settings.baggage_keys:
+        from spanwell.enrich.attributes import BaggageAttributes, Keys
+
+        yield BaggageAttributes(Keys(settings.baggage_keys))
+    signals = None
+    if settings.application_signals:
+        from spanwell.enrich.app_signals import AppSignals
+
+        signals = AppSignals(
+            lambda: {} if wiring.resource is None else wiring.resource.attributes,
+            os.environ.get("AWS_LAMBDA_FUNCTION_NAME", ""),
+        )
+        yield signals
+    yield Ended(parts(fixed=dict(settings.span_attributes), annotations=settings.annotations, signals=signals))
+    if settings.redaction:
+        from spanwell.enrich.redaction import Redaction
+
+        yield Redaction(
+            drop_keys=settings.redact_keys,
+            keep_keys=settings.redact_keep_keys,
+            patterns=settings.redact_patterns,
+            report=lambda problem: warn_once(f"redact:{problem}", "spanwell: SPANWELL_REDACT_PATTERNS: %s", problem),
+        )
 
 
 def processors(settings: Settings, wiring: Wiring) -> Iterator[SpanProcessor]:
     """Every span processor of ours, in order."""
+    found = list(batches(settings, wiring))
+
+    def promote(span: ReadableSpan) -> None:
+        for batch in found:
+            batch.promote(span)
+
+    yield enrichment(settings, wiring, quiet_stages(settings, wiring, promote))
+    yield from found
+
+
+def quiet_sampler(inner: Sampler, settings: Settings, wiring: Wiring) -> Sampler:
+    """`inner`, asked only about what is not left out while it goes well; it sees who sent a request."""
+    from spanwell.enrich.traffic import describe
+    from spanwell.sampling.quiet import QuietSampler
+
+    return QuietSampler(inner, quiet_watch(settings, wiring), describe)
+
+
+def quiet_watch(settings: Settings, wiring: Wiring) -> Watch:
+    """What SPANWELL_QUIET leaves out in this process; made once."""
+    if wiring.quiet is None:
+        from spanwell.enrich import quiet
+        from spanwell.sampling.quiet import Watch
+
+        rules = quiet.parse(settings.quiet, lambda problem: warn_once(problem, "spanwell: %s", problem))
+        wiring.quiet = watch = Watch(rules, quiet.failed, quiet.idle)
+        wiring.exit.add(lambda: None, lambda _seconds: logger.debug("spanwell: left out: %s", watch.counts()))
+    return wiring.quiet
+
+
+def quiet_stages(settings: Settings, wiring: Wiring, promote: Callable[[ReadableSpan], None] | None) -> list[object]:
+    """The sampler's stages, behind those that tell who sent a request and what is left out while it goes well.
+
+    Under a provider of the application's own no sampler of ours sees the spans first, and these stages do all of it.
+    """
+    found: list[object] = []
+    headers = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST" in os.environ
+    watch = quiet_watch(settings, wiring)
+    if headers or watch.asked is None:
+        from spanwell.enrich.traffic import Traffic
+
+        found.append(Traffic(headers=headers))
+    inner = sampler_stages(wiring, promote)
+    if watch.rules is None:
+        return [*found, *inner]
+    from spanwell.enrich.processor import FusedProcessor
+    from spanwell.sampling.quiet import QuietStage
+
+    return [*found, QuietStage(watch, promote, FusedProcessor(inner) if inner else None)]
+
+
+def sampler_stages(wiring: Wiring, promote: Callable[[ReadableSpan], None] | None) -> list[object]:
+    """Connect the sampler, if it is one of ours, to what it needs; the span stages it brings."""
+    sampler: Any = wiring.root_sampler
+    if not hasattr(sampler, "connect"):  # the SDK's: nothing of ours is imported for them
+        return []
+    from spanwell.sampling.parentbased import Surroundings
+
+    resource = wiring.resource
+    around = Surroundings(lambda: {} if resource is None else resource.attributes, promote)
+    sampler.connect(around)
+    wiring.exit.add(sampler.begin_shutdown, sampler.finish)
+    return around.stages
+
+
+def batches(settings: Settings, wiring: Wiring) -> Iterator[BatchProcessor]:
+    """One batch processor an exporter."""
     from spanwell.export.batch import BatchProcessor
     from spanwell.export.guarded import GuardedExporter
 
-    yield enrichment()
     for name, build in exporters.trace_exporters(settings):
         exporter = GuardedExporter(name, build, where=exporters.endpoint(name, settings))
         batch = BatchProcessor(

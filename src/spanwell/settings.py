@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
     Names = tuple[str, ...]
+    Pairs = tuple[tuple[str, str], ...]
 else:
-    Names = tuple
+    Names = Pairs = tuple
 
     class _Subscriptable:
         def __class_getitem__(cls, _):
@@ -41,6 +42,26 @@ def text(raw: str) -> str:
 def names(raw: str) -> tuple[str, ...]:
     """a comma-separated list"""
     return tuple(part.strip() for part in raw.split(",") if part.strip())
+
+
+def pairs(raw: str) -> tuple[tuple[str, str], ...]:
+    """`key=value,…`"""
+    found = []
+    for part in names(raw):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise ValueError("`key=value,…`")
+        if "%" in value:
+            from urllib.parse import unquote
+
+            value = unquote(value)
+        found.append((key.strip(), value.strip()))
+    return tuple(found)
+
+
+def lines(raw: str) -> tuple[str, ...]:
+    """a list separated by `;;`"""
+    return tuple(part.strip() for part in raw.split(";;") if part.strip())
 
 
 def boolean(raw: str) -> bool:
@@ -187,6 +208,76 @@ class Settings:
         True,
         "Open a CONSUMER `process` span for each message while the application iterates a ReceiveMessage result.",
     )
+    message_context = Setting[Names](
+        "SPANWELL_MESSAGE_CONTEXT",
+        names,
+        (),
+        "What carries the trace context besides the default: `sqs_attributes`, `eventbridge_detail`, `kinesis`,"
+        " `firehose`; and what does not: `-sns`, `-eventbridge`, `-stepfunctions`, `-lambda`, `-kinesis_spans`"
+        " (docs/aws-context.md).",
+    )
+    quiet = Setting[Names](
+        "SPANWELL_QUIET",
+        names,
+        ("health", "polls", "credentials"),
+        "What is exported only if it fails: `health`, `polls`, `credentials`, `path:<glob>`, `agent:<text>`,"
+        " `host:<name>`; `none` for nothing (docs/quiet-and-traffic.md).",
+    )
+    log_ids = Setting(
+        "SPANWELL_LOG_CORRELATION",
+        boolean,
+        True,
+        "Put the trace and span id on every log record (logging, structlog, loguru); formats stay as they are"
+        " (docs/logs.md).",
+    )
+    executors = Setting(
+        "SPANWELL_EXECUTORS",
+        boolean,
+        True,
+        "Let the context follow work into thread pools and process pools (docs/executors.md).",
+    )
+    baggage_keys = Setting[Names](
+        "SPANWELL_BAGGAGE_KEYS",
+        names,
+        (),
+        "Baggage entries that every span gets as attributes; `*` at the end of a key stands for anything.",
+    )
+    span_attributes = Setting[Pairs](
+        "SPANWELL_SPAN_ATTRIBUTES",
+        pairs,
+        (),
+        "Attributes that every span gets unless it has them; percent-encoded as in OTEL_RESOURCE_ATTRIBUTES.",
+    )
+    annotations = Setting[Names](
+        "SPANWELL_ANNOTATIONS",
+        names,
+        (),
+        "Attributes that X-Ray indexes; `*` at the end of a key stands for anything (docs/enrichment.md).",
+    )
+    application_signals = Setting(
+        "SPANWELL_APPLICATION_SIGNALS",
+        boolean,
+        False,
+        "Add `aws.local.*` and `aws.remote.*` as CloudWatch Application Signals names services and operations.",
+    )
+    redaction = Setting(
+        "SPANWELL_REDACTION",
+        boolean,
+        True,
+        "Remove credentials, tokens, e-mail addresses and card numbers from spans (docs/redaction.md).",
+    )
+    redact_keys = Setting[Names](
+        "SPANWELL_REDACT_KEYS", names, (), "Attributes whose whole value is removed; `*` at the end of a key."
+    )
+    redact_keep_keys = Setting[Names](
+        "SPANWELL_REDACT_KEEP_KEYS", names, (), "Attributes that are never changed; `*` at the end of a key."
+    )
+    redact_patterns = Setting[Names](
+        "SPANWELL_REDACT_PATTERNS",
+        lines,
+        (),
+        "More to remove: regular expressions, separated by `;;`.",
+    )
     resource_timeout = Setting(
         "SPANWELL_RESOURCE_TIMEOUT",
         seconds,
@@ -305,8 +396,21 @@ class Settings:
     id_generator = Setting(
         "OTEL_PYTHON_ID_GENERATOR", text, "spanwell_xray", "Trace and span ids: `spanwell_xray` or `random`."
     )
-    sampler = Setting("OTEL_TRACES_SAMPLER", text, "parentbased_always_on", "The sampler.")
-    sampler_arg = Setting("OTEL_TRACES_SAMPLER_ARG", text, "", "The sampler's argument.")
+    sampler = Setting(
+        "OTEL_TRACES_SAMPLER",
+        text,
+        "parentbased_always_on",
+        "The sampler: the SDK's, or `xray`, `xray_local`, `tail`, `budget` (docs/sampling.md).",
+    )
+    sampler_arg = Setting(
+        "OTEL_TRACES_SAMPLER_ARG", text, "", "The sampler's argument; for ours `key=value,key=value`."
+    )
+    adaptive_sampling = Setting(
+        "AWS_XRAY_ADAPTIVE_SAMPLING_CONFIG",
+        text,
+        "",
+        "X-Ray adaptive sampling: the path of a YAML file, or the YAML itself (docs/sampling.md).",
+    )
     semconv_opt_in = Setting(
         "OTEL_SEMCONV_STABILITY_OPT_IN",
         text,
@@ -471,6 +575,7 @@ def markdown() -> str:
     for title, prefix in (
         ("spanwell's own", "SPANWELL_"),
         ("OpenTelemetry's, as spanwell reads them", "OTEL_"),
+        ("AWS's, as spanwell reads them", "AWS_"),
     ):
         lines += [
             "",

@@ -23,6 +23,14 @@ def on_lambda(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("AWS_LAMBDA_FUNCTION_NAME"))
 
 
+def handler_module(environ: Mapping[str, str]) -> str:
+    """The module that Lambda's runtime imports the handler from; "" where this is no Lambda function."""
+    if not on_lambda(environ):
+        return ""
+    handler = environ.get("ORIG_HANDLER") or environ.get("_HANDLER", "")
+    return handler.rpartition(".")[0].replace("/", ".")
+
+
 def aws_platform(environ: Mapping[str, str], read: Callable[[str], str] = read_file) -> str:
     """`cloud.platform` of semantic conventions (aws_lambda, aws_ecs, aws_eks, aws_elastic_beanstalk, aws_ec2),
     or "" off AWS. An EKS pod is told from another Kubernetes pod by the node's DMI data."""

@@ -67,7 +67,7 @@ def test_one_trace_from_the_front_end_to_the_worker(tmp_path):
     front, client = one("shop-web", "server"), one("shop-web", "client")
     server, worker = one("shop-orders", "server"), one("shop-worker", "consumer")
     put = one("shop-orders", "client", "DynamoDB.PutItem")
-    send = one("shop-orders", "client", "SQS.SendMessage")
+    send = one("shop-orders", "producer", "SQS.SendMessage")
     assert front["parent_id"] is None
     assert parent(client) is front
     assert parent(server) is client

@@ -55,6 +55,7 @@ class Receiver:
         self.url = ""
         self._lock = threading.Lock()
         self._runs: dict[str, list[tuple[str, Any]]] = collections.defaultdict(list)
+        self._bytes: dict[str, bytes] = collections.defaultdict(bytes)
 
     def endpoint(self, run: str) -> str:
         """The value of OTEL_EXPORTER_OTLP_TRACES_ENDPOINT for `run`."""
@@ -71,6 +72,12 @@ class Receiver:
         ]
         with self._lock:
             self._runs[run] += found
+            self._bytes[run] += body
+
+    def received(self, run: str) -> bytes:
+        """The bodies of all requests of `run`, unpacked."""
+        with self._lock:
+            return self._bytes[run]
 
     def spans(self, run: str) -> list[tuple[str, Any]]:
         """(scope name, protobuf span) of everything that `run` exported so far."""

@@ -104,8 +104,10 @@ class Batch:
                 dropped += 1
         except IndexError:
             pass
-        if not dropped:
-            return
+        if dropped:
+            self._lose(dropped)
+
+    def _lose(self, dropped: int) -> None:
         losses.add(self._exporter.signal, "queue full", dropped)
         warn_once(
             f"queue:{self._exporter.signal}:{self._exporter.name}",
@@ -252,7 +254,7 @@ class Batch:
 
 
 class BatchProcessor(Batch, SpanProcessor):
-    """A `Batch` of the sampled spans."""
+    """A `Batch` of the sampled spans, and of those that are promoted one by one."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Nothing: a span counts when it has ended."""
@@ -262,6 +264,16 @@ class BatchProcessor(Batch, SpanProcessor):
         context = span.context
         if context is not None and context.trace_flags & 1:
             self.put(span)
+
+    def promote(self, span: ReadableSpan) -> None:
+        """Queue `span`, which ended unsampled. Never blocks and never raises.
+
+        A full queue takes it not: a sampled span, which other services were told of, would have to go for it.
+        """
+        if len(self._queue) < self._max_queue:
+            self.put(span)
+        else:
+            self._lose(1)
 
 
 class _Flush:
