@@ -110,10 +110,9 @@ FIRST_CALL: "dict[str, str]" = {
 FOLLOWED: "frozenset[str]" = frozenset({"structlog", "loguru", "multiprocessing.pool", "concurrent.futures.process"})
 
 
-def watched_modules(handler: str = "") -> set[str]:
-    """Every module whose import may be the moment of some instrumentor; `handler`: that of a Lambda function."""
-    names = {handler} if handler else set()
-    names.update(module for _, triggers in TABLE.values() for module in triggers)
+def watched_modules() -> set[str]:
+    """Every module whose import may be the moment of some instrumentor; in Lambda the handler's comes to these."""
+    names = {module for _, triggers in TABLE.values() for module in triggers}
     names.update(module for modules in AFTER.values() for module in modules)
     names.update(WHEN_IMPORTED.values())
     names.update(target.partition(":")[0] for target, _ in TABLE.values())

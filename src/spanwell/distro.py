@@ -75,7 +75,7 @@ def watch_imports(instrumentors: Instrumentors) -> None:
                 libraries.imported(name)
                 instrumentors.imported(name)
 
-    Hook(imported, names={*watched_modules(handler_module(os.environ)), "multiprocessing.util"}).install()
+    Hook(imported, names={*watched_modules(), handler_module(os.environ), "multiprocessing.util"}).install()
 
 
 def post_instrument() -> None:

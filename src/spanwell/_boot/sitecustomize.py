@@ -32,17 +32,17 @@ def _start():
     except ImportError:
         return
     try:
-        _watch(Hook, watched_modules(_handler_module(environ)).union(API_MODULES), environ)
+        _watch(Hook, watched_modules().union(API_MODULES, _handlers(environ)), environ)
     except Exception as error:
         sys.stderr.write("spanwell: nothing is traced: %s: %s\n" % (type(error).__name__, error))
 
 
-def _handler_module(environ):
+def _handlers(environ):
     if not environ.get("AWS_LAMBDA_FUNCTION_NAME"):
-        return ""
+        return ()
     from spanwell.where import handler_module
 
-    return handler_module(environ)
+    return (handler_module(environ),)
 
 
 def _watch(make_hook, names, environ):
