@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 
 from opentelemetry.sdk.resources import Resource
 
 from spanwell import _guard
+from spanwell._forks import in_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,9 +37,7 @@ class Detection:
             self._finish({})
             return
         self._start()
-        if hasattr(os, "register_at_fork"):
-            again = weakref.WeakMethod(self._after_fork)
-            os.register_at_fork(after_in_child=lambda: (method := again()) and method())
+        in_child(self._after_fork)
 
     @property
     def done(self) -> bool:

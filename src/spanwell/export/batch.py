@@ -6,14 +6,13 @@ and do not tell how much they dropped (RATIONALE.md, "Our own batch processor").
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections import deque
 
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
+from spanwell._forks import in_child
 from spanwell._guard import failed, losses, warn_once
 from spanwell.export.breaker import Breaker
 
@@ -61,9 +60,7 @@ class Batch:
         self._closed = False
         self._finished = False
         self._reset()
-        if hasattr(os, "register_at_fork"):
-            after_fork = weakref.WeakMethod(self._after_fork)
-            os.register_at_fork(after_in_child=lambda: (method := after_fork()) and method())
+        in_child(self._after_fork)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()

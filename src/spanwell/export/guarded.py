@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from logging import getLogger
 
-from spanwell._forks import whole
+from spanwell._forks import in_child, whole
 from spanwell._guard import failed, losses, warn_once
 from spanwell._otel.exporting import endpoint_of, keep_cause, quiet_exporters, stop_retries, suppressed
 
@@ -43,9 +41,7 @@ class GuardedExporter:
         self._why = ""
         self._in_flight = 0
         self._lock = threading.Lock()
-        if hasattr(os, "register_at_fork"):
-            after_fork = weakref.WeakMethod(self._after_fork)
-            os.register_at_fork(after_in_child=lambda: (method := after_fork()) and method())
+        in_child(self._after_fork)
 
     def _after_fork(self) -> None:
         """In the child: connections and losses are the parent's, and a lock may be held by a thread that is gone.

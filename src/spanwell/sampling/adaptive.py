@@ -5,15 +5,14 @@ As AWS's distro does it, with the same configuration, attributes and tracestate;
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections import OrderedDict
 
 from opentelemetry.trace import StatusCode
 
 from spanwell import _guard
+from spanwell._forks import in_child
 from spanwell._otel import spans
 from spanwell.sampling.outcome import PROMOTED, REASON
 from spanwell.sampling.reservoir import TokenBucket
@@ -90,9 +89,7 @@ class Adaptive:
         self._limit = limit
         self._promote: Callable[[ReadableSpan], None] | None = None
         self._reset()
-        if hasattr(os, "register_at_fork"):
-            reset = weakref.WeakMethod(self._reset)
-            os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+        in_child(self._reset)
 
     def _reset(self) -> None:
         # Re-entrant: the garbage collector may end a generator's span while this thread is in here.

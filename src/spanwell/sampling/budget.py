@@ -7,15 +7,14 @@ forked starts afresh.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from itertools import count
 from math import exp, sqrt
 
 from opentelemetry.sdk.trace.sampling import Decision, SamplingResult
 
+from spanwell._forks import in_child
 from spanwell.sampling.arguments import number, parse, whole
 from spanwell.sampling.outcome import REASON, dropped, kept
 from spanwell.sampling.parentbased import RootSampler
@@ -87,9 +86,7 @@ class BudgetSampler(RootSampler):
         self._floor = floor
         self._clock = clock
         self._start_afresh()
-        if hasattr(os, "register_at_fork"):
-            again = weakref.WeakMethod(self._start_afresh)
-            os.register_at_fork(after_in_child=lambda: (method := again()) and method())
+        in_child(self._start_afresh)
 
     def _start_afresh(self) -> None:
         self.decisions.reset()

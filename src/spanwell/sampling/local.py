@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.sampling import Decision, SamplingResult
 
 from spanwell import _guard
+from spanwell._forks import in_child
 from spanwell.sampling.outcome import REASON, dropped, kept
 from spanwell.sampling.parentbased import RootSampler
 from spanwell.sampling.probability import randomness, threshold, with_threshold
@@ -91,9 +90,7 @@ class RulesSampler(RootSampler):
         self._resource: Callable[[], Mapping[str, Any]] = lambda: _NOTHING
         self._lock = threading.Lock()
         self._bound = _Bound(rules, _NOTHING, {})
-        if hasattr(os, "register_at_fork"):
-            after_fork = weakref.WeakMethod(self._after_fork)
-            os.register_at_fork(after_in_child=lambda: (method := after_fork()) and method())
+        in_child(self._after_fork)
 
     @property
     def rules(self) -> tuple[Rule, ...]:

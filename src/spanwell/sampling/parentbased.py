@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import weakref
 from abc import abstractmethod
 
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import get_current_span
 
 from spanwell import _guard
+from spanwell._forks import in_child
 from spanwell.sampling.outcome import DROP, REASON, Tally, dropped
 
 TYPE_CHECKING = False
@@ -61,9 +60,7 @@ class RootSampler(Sampler):
     def __init__(self) -> None:
         self.decisions = Tally()
         self.first_use: Callable[[RootSampler], None] | None = None
-        if hasattr(os, "register_at_fork"):
-            decisions = weakref.WeakMethod(self.decisions.reset)
-            os.register_at_fork(after_in_child=lambda: (reset := decisions()) and reset())
+        in_child(self.decisions.reset)
 
     def connect(self, around: Surroundings) -> None:
         """Learn the surroundings, once, before the first decision. Samplers that wrap another one pass it on."""

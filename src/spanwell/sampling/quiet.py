@@ -9,8 +9,6 @@ one that would begin a trace is put before the sampler at its end, if it got mes
 
 from __future__ import annotations
 
-import os
-import weakref
 from threading import get_ident
 
 from opentelemetry.context import Context
@@ -18,6 +16,7 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import INVALID_SPAN, SpanKind, get_current_span, set_span_in_context
 
 from spanwell import _guard
+from spanwell._forks import in_child
 from spanwell._otel import spans
 from spanwell.sampling.outcome import PROMOTED, REASON, Tally
 
@@ -85,9 +84,7 @@ class Watch:
         self.asked: Sampler | None = None
         self.suppressed = Tally(100)
         self.forget()
-        if hasattr(os, "register_at_fork"):
-            after_fork = weakref.WeakMethod(self.forget)
-            os.register_at_fork(after_in_child=lambda: (method := after_fork()) and method())
+        in_child(self.forget)
 
     def forget(self) -> None:
         """Start again from nothing: in a forked child what is under way belongs to the parent."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
-import weakref
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.sampling import Decision, SamplingResult
 
+from spanwell._forks import in_child
 from spanwell.sampling.adaptive import CONFIGURED, RULE_HASH, Adaptive
 from spanwell.sampling.arguments import nested, number
 from spanwell.sampling.centralized import EXPIRY, Centralized
@@ -79,9 +78,7 @@ class XRaySampler(RootSampler):
             wall=wall,
             random=random,
         )
-        if hasattr(os, "register_at_fork"):
-            after_fork = weakref.WeakMethod(self._after_fork)
-            os.register_at_fork(after_in_child=lambda: (method := after_fork()) and method())
+        in_child(self._after_fork)
 
     def connect(self, around: Surroundings) -> None:
         """Learn the resource, which rules match too, and let adaptive sampling see the spans that end."""

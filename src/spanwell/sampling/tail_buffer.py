@@ -7,15 +7,14 @@ parent as a local root, or through the trace.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from itertools import count
 from typing import NamedTuple
 
 from spanwell import _guard, incoming
+from spanwell._forks import in_child
 from spanwell._otel import spans
 from spanwell._otel.spans import FLAGS, REMOTE, SPAN_ID, STATE, TRACE_ID, attributes_of
 from spanwell.sampling.outcome import PROMOTED, REASON, Tally
@@ -112,9 +111,7 @@ class TailBuffer:
         self._traces, self._spans, self._total, self._age = bounds
         self._clock = clock
         self._reset()
-        if hasattr(os, "register_at_fork"):
-            reset = weakref.WeakMethod(self._reset)
-            os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+        in_child(self._reset)
 
     def _reset(self) -> None:
         """At the start, and in a forked child: what waits belongs to the parent."""
