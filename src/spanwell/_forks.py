@@ -13,11 +13,9 @@ import logging  # noqa: F401
 import os
 import threading
 import time
-import weakref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
 PATIENCE = 5.0
@@ -58,11 +56,3 @@ whole = _Whole()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=whole.wait, after_in_child=whole.forget)
-
-
-def in_child(method: Callable[[], object]) -> None:
-    """Call this bound method in every forked child, as long as its object lives: threads, locks and what waits stayed
-    with the parent."""
-    if hasattr(os, "register_at_fork"):
-        alive = weakref.WeakMethod(method)
-        os.register_at_fork(after_in_child=lambda: (found := alive()) and found())

@@ -11,10 +11,11 @@ import os
 import sys
 
 GROUP = "[opentelemetry_instrumentor]"
+DETECTORS = "[spanwell_insight_detector]"
 
 
 class Instrumentor:
-    """A registered instrumentor: its entry point's `name` and `value` ("module:Class")."""
+    """An entry point: its `name` and its `value`, "module:object" or "module". Mostly a registered instrumentor."""
 
     __slots__ = ("name", "value")
 
@@ -23,22 +24,27 @@ class Instrumentor:
         self.value = value
 
     def load(self) -> object:
-        """Import the module and return the class."""
+        """Import the module and return what is named in it."""
         from importlib import import_module
 
         module, _, attribute = self.value.partition(":")
-        return getattr(import_module(module), attribute)
+        found: object = import_module(module)
+        for part in attribute.split(".") if attribute else ():
+            found = getattr(found, part)
+        return found
 
 
 class Installed:
     """The packages below `paths`, which default to sys.path; the first of a name counts.
 
-    `complete` is false where a path is no folder, so that packages may have been missed.
+    `instrumentors` and `detectors` (users' insight detectors) are what they register. `complete` is false where a
+    path is no folder, so that packages may have been missed.
     """
 
     def __init__(self, paths: list[str] | None = None) -> None:
         self.versions: dict[str, str] = {}
         self.instrumentors: list[Instrumentor] = []
+        self.detectors: list[Instrumentor] = []
         self.complete = True
         for path in dict.fromkeys(sys.path if paths is None else paths):
             self._read(path or ".")
@@ -69,11 +75,24 @@ class Installed:
         except OSError:
             return
         if GROUP in text:
-            self.instrumentors.extend(_entries(text))
+            self.instrumentors.extend(_entries(text, GROUP))
+        if DETECTORS in text:
+            self.detectors.extend(_entries(text, DETECTORS))
 
     def version(self, package: str) -> str:
         """The version of `package`; raises LookupError if it was not found."""
         return self.versions[normalised(package)]
+
+
+_latest: Installed | None = None
+
+
+def scanned() -> Installed:
+    """What is below sys.path, read once in a process."""
+    global _latest
+    if _latest is None:
+        _latest = Installed()
+    return _latest
 
 
 def normalised(package: str) -> str:
@@ -81,14 +100,14 @@ def normalised(package: str) -> str:
     return package.lower().replace("-", "_").replace(".", "_")
 
 
-def _entries(text: str) -> list[Instrumentor]:
+def _entries(text: str, group: str) -> list[Instrumentor]:
     found = []
     section = ""
     for raw in text.splitlines():
         line = raw.strip()
         if line.startswith("["):
             section = line
-        elif section == GROUP and "=" in line and not line.startswith("#"):
+        elif section == group and "=" in line and not line.startswith("#"):
             name, _, value = line.partition("=")
             found.append(Instrumentor(name.strip(), value.partition("[")[0].replace(" ", "")))
     return found

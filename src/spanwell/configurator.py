@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.id_generator import IdGenerator
     from opentelemetry.sdk.trace.sampling import Sampler
 
+    from spanwell.export.batch import BatchProcessor
+    from spanwell.insights.buffer import Buffer
+    from spanwell.insights.red import Red
+    from spanwell.insights.stage import Insights
+    from spanwell.insights.vitals import Vitals
     from spanwell.sampling.quiet import Watch
 
 
@@ -44,7 +49,12 @@ class SpanwellConfigurator:
 
 
 class Wiring:
-    """What was set up in this process."""
+    """What was set up in this process.
+
+    has_metrics, has_logs: whether these signals are exported. fragments, insights, red: spans on their way to the
+    detectors, the detectors once the first local root has ended, and RED aggregates where metrics are exported.
+    batches, vitals: what spans leave through, and how tracing itself is doing.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -54,6 +64,13 @@ class Wiring:
         self.sampler = ""
         self.root_sampler: Sampler | None = None
         self.quiet: Watch | None = None
+        self.has_metrics = any(name != "none" for name in settings.metrics_exporter)
+        self.has_logs = any(name != "none" for name in settings.logs_exporter)
+        self.fragments: Buffer | None = None
+        self.insights: Insights | None = None
+        self.red: Red | None = None
+        self.batches: list[BatchProcessor] = []
+        self.vitals: Vitals | None = None
 
     def adopt(self, settings: Settings) -> None:
         """Go on with `settings`, which hold more than those of the start."""
@@ -183,13 +200,13 @@ def span_limits(settings: Settings) -> SpanLimits:
 
 def set_up_signals(settings: Settings, resource: Resource, wiring: Wiring) -> None:
     """Metrics and logs, where an exporter is named for them; nothing of theirs is imported otherwise."""
-    if any(name != "none" for name in settings.metrics_exporter):
+    if wiring.has_metrics:
         with guard("setting up metrics"):
             from spanwell import metrics
 
-            metrics.set_up(settings, resource, wiring.exit)
+            metrics.set_up(settings, resource, wiring.exit, wiring.red)
             _observe(wiring)
-    if any(name != "none" for name in settings.logs_exporter):
+    if wiring.has_logs:
         with guard("setting up logs"):
             with sdk.quiet_resources():  # the import of the SDK's logs runs the detectors once more
                 from spanwell import logs
@@ -198,7 +215,7 @@ def set_up_signals(settings: Settings, resource: Resource, wiring: Wiring) -> No
 
 
 def _observe(wiring: Wiring) -> None:
-    """The sampler's own metrics, where metrics are exported."""
+    """Our own metrics, where metrics are exported: those of the sampler, and how tracing itself is doing."""
     from opentelemetry.metrics import get_meter
 
     from spanwell import __version__
@@ -206,5 +223,7 @@ def _observe(wiring: Wiring) -> None:
 
     if wiring.quiet is not None:
         count_quiet(get_meter("spanwell", __version__), wiring.quiet)
+    if wiring.vitals is not None:
+        wiring.vitals.register(get_meter("spanwell", __version__))
     if wiring.root_sampler is not None:
         register(get_meter("spanwell.sampling", __version__), wiring.root_sampler)

@@ -13,7 +13,7 @@ from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from spanwell import __version__, plugins
-from spanwell._guard import warn_once
+from spanwell._guard import guard, warn_once
 from spanwell._otel import exporting, sdk
 from spanwell.attach import promoter
 from spanwell.ids import XRayIdGenerator
@@ -91,6 +91,8 @@ def configure_from_file(settings: Settings, wiring: Wiring) -> None:
     for problem in adopted.problems:
         warn_once(f"setting:{problem}", "spanwell: %s", problem)
     wiring.adopt(adopted)
+    wiring.has_metrics = config.meter_provider is not None
+    wiring.has_logs = config.logger_provider is not None
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):
         _join(provider, wiring, config.tracer_provider)
@@ -112,6 +114,17 @@ def _join(provider: TracerProvider, wiring: Wiring, config: Any) -> None:
         observe.count_quiet(metrics.get_meter("spanwell", __version__), wiring.quiet)
     stages = quiet_stages(wiring.settings, wiring, promoter(provider))
     sdk.add_first(provider, enrichment(wiring.settings, wiring, stages))
+    if wiring.has_metrics:
+        with guard("metrics of insights"):
+            _count(wiring)
+
+
+def _count(wiring: Wiring) -> None:
+    from spanwell.metrics import add_counted
+
+    add_counted(sdk.metric_readers(metrics.get_meter_provider()), wiring.red)
+    if wiring.vitals is not None:
+        wiring.vitals.register(metrics.get_meter("spanwell", __version__))
 
 
 def _with_options(built: Sampler, config: Any) -> Sampler:

@@ -11,7 +11,7 @@ from importlib import import_module
 
 from spanwell import _guard
 from spanwell._guard import failed, warn_once
-from spanwell._installed import Installed
+from spanwell._installed import Installed, scanned
 from spanwell._otel import registry
 from spanwell._triggers import AFTER, EAGER, FIRST_CALL, LAST, TABLE, WHEN_IMPORTED
 
@@ -115,7 +115,7 @@ class Instrumentors:
 
     def _read_installed(self) -> Installed:
         if self._installed is None:
-            self._installed = Installed()
+            self._installed = scanned()
         return self._installed
 
     def finish(self) -> None:

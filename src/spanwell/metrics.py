@@ -29,22 +29,25 @@ from spanwell.export.guarded import GuardedExporter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from opentelemetry.sdk.metrics.export import MetricsData
     from opentelemetry.sdk.resources import Resource
 
     from spanwell.exit import Exit
+    from spanwell.insights.red import Red
     from spanwell.settings import Settings
 
 _INSTRUMENTS = (Counter, Histogram, ObservableCounter, ObservableGauge, ObservableUpDownCounter, UpDownCounter)
 
 
-def set_up(settings: Settings, resource: Resource, exit: Exit) -> None:
-    """Set the global MeterProvider for the exporters that `settings` names."""
+def set_up(settings: Settings, resource: Resource, exit: Exit, red: Red | None = None) -> None:
+    """Set the global MeterProvider for the exporters that `settings` names, each of which gets what `red` counts."""
     found = exporters.signal_exporters(settings.metrics_exporter, exporters.protocol(settings, "metrics"), "metrics")
-    if found and api.current_provider("metrics") is not None:  # it takes no more readers
+    present = api.current_provider("metrics")
+    if found and present is not None:  # it takes no more readers
+        add_counted(sdk.metric_readers(present), red)
         warn_once("join:metrics", "spanwell: metrics go where the application's own MeterProvider sends them")
         return
     readers: list[MetricReader] = []
@@ -54,12 +57,14 @@ def set_up(settings: Settings, resource: Resource, exit: Exit) -> None:
             made = _otlp_metrics(name, make, settings) if name == "otlp" else make()
             if not isinstance(made, MetricReader):
                 if not isinstance(made, GuardedMetricExporter):
-                    made = GuardedMetricExporter(name, _given(made), **sdk.preferences(made))
+                    rests = not getattr(made, "keeps_failures", False)
+                    made = GuardedMetricExporter(name, _given(made), rests=rests, **sdk.preferences(made))
                 guarded.append(made)
                 made = PeriodicExportingMetricReader(made)
             readers.append(made)
     if not readers:
         return
+    add_counted(readers, red)
     provider = MeterProvider(resource=resource, metric_readers=readers, shutdown_on_exit=False)
     metrics.set_meter_provider(provider)
 
@@ -71,6 +76,21 @@ def set_up(settings: Settings, resource: Resource, exit: Exit) -> None:
 
     # A timeout of nothing makes the provider raise before it has asked its readers.
     exit.add(begin, lambda seconds: sdk.shut_down_metrics(provider, max(seconds, 0.01)))
+
+
+def add_counted(readers: Iterable[MetricReader], red: Red | None) -> None:
+    """Let every collection of `readers` hold what `red` counted meanwhile."""
+    if red is None:
+        return
+    from spanwell import __version__
+    from spanwell.insights.points import Collected
+
+    collected = Collected(red, __version__)
+    for reader in readers:
+        with guard("metrics of insights"):
+            delta, delta_counts = sdk.prefers_delta(reader)
+            feed = collected.attach(delta=delta, delta_counts=delta_counts, explicit=not sdk.pushes(reader))
+            sdk.add_to_collections(reader, feed.add)
 
 
 def _given(made: Any) -> Callable[[], Any]:
@@ -99,10 +119,16 @@ def _otlp_metrics(name: str, make: Callable[[], Any], settings: Settings) -> Gua
 
 
 class GuardedMetricExporter(MetricExporter):
-    """A metric exporter that never raises, rests while its destination is down and counts what is lost."""
+    """A metric exporter that never raises, rests while its destination is down and counts what is lost.
 
-    def __init__(self, name: str, build: Callable[[], MetricExporter], **preferences: Any) -> None:
+    One that does not rest sees every collection: it keeps what it could not deliver for the next.
+    """
+
+    def __init__(
+        self, name: str, build: Callable[[], MetricExporter], *, rests: bool = True, **preferences: Any
+    ) -> None:
         super().__init__(**preferences)
+        self._rests = rests
         self._guarded = GuardedExporter(name, build, "metrics")
         self._breaker = Breaker()
         self._last = False
@@ -115,7 +141,7 @@ class GuardedMetricExporter(MetricExporter):
     def _attempt(self, metrics_data: MetricsData, number: int) -> bool:
         import time
 
-        if not self._last and not self._breaker.allows(time.monotonic()):
+        if self._rests and not self._last and not self._breaker.allows(time.monotonic()):
             self._guarded.lost(number, "destination down", "it failed before and rests")
             return False
         arrived = self._guarded.deliver(metrics_data, number)

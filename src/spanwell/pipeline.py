@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from spanwell.configurator import Wiring
     from spanwell.export.batch import BatchProcessor
+    from spanwell.insights.buffer import Look
     from spanwell.sampling.quiet import Watch
     from spanwell.settings import Settings
 
@@ -35,12 +36,19 @@ def add_processors(provider: Any, settings: Settings, wiring: Wiring) -> None:
 
 
 def enrichment(settings: Settings, wiring: Wiring, stages: Iterable[object] = ()) -> SpanProcessor:
-    """The one processor that writes on spans; the sampler's `stages` come last."""
+    """The one processor that writes on spans; the `stages` of quiet, insights and sampler come last."""
     from spanwell.enrich.links import InvocationLinks, OtherParentLink
-    from spanwell.enrich.processor import FusedProcessor
+    from spanwell.enrich.processor import FusedProcessor, MeasuredProcessor
 
     linking = [OtherParentLink(), InvocationLinks()] if on_lambda(os.environ) else [OtherParentLink()]
-    return FusedProcessor([*linking, *attribute_stages(settings, wiring), *stages])
+    every = [*linking, *attribute_stages(settings, wiring), *stages]
+    if not settings.insights and not wiring.has_metrics:  # nobody would look
+        return FusedProcessor(every)
+    from spanwell.insights.vitals import Vitals
+
+    measured = MeasuredProcessor(every)
+    wiring.vitals = Vitals(measured, wiring.batches, wiring.fragments, wiring.red)
+    return measured
 
 
 def attribute_stages(settings: Settings, wiring: Wiring) -> Iterator[object]:
@@ -75,7 +83,7 @@ def attribute_stages(settings: Settings, wiring: Wiring) -> Iterator[object]:
 
 def processors(settings: Settings, wiring: Wiring) -> Iterator[SpanProcessor]:
     """Every span processor of ours, in order."""
-    found = list(batches(settings, wiring))
+    found = wiring.batches = list(batches(settings, wiring))
 
     def promote(span: ReadableSpan) -> None:
         for batch in found:
@@ -106,7 +114,8 @@ def quiet_watch(settings: Settings, wiring: Wiring) -> Watch:
 
 
 def quiet_stages(settings: Settings, wiring: Wiring, promote: Callable[[ReadableSpan], None] | None) -> list[object]:
-    """The sampler's stages, behind those that tell who sent a request and what is left out while it goes well.
+    """The stages of insights and sampler, behind those that tell who sent a request and what is left out while it
+    goes well.
 
     Under a provider of the application's own no sampler of ours sees the spans first, and these stages do all of it.
     """
@@ -117,13 +126,36 @@ def quiet_stages(settings: Settings, wiring: Wiring, promote: Callable[[Readable
         from spanwell.enrich.traffic import Traffic
 
         found.append(Traffic(headers=headers))
-    inner = sampler_stages(wiring, promote)
+    inner = [*insight_stages(settings, wiring), *sampler_stages(wiring, promote)]
     if watch.rules is None:
         return [*found, *inner]
     from spanwell.enrich.processor import FusedProcessor
     from spanwell.sampling.quiet import QuietStage
 
-    return [*found, QuietStage(watch, promote, FusedProcessor(inner) if inner else None)]
+    alone = wiring.fragments if len(inner) == 1 else None  # one call less for every span
+    return [*found, QuietStage(watch, promote, alone or (FusedProcessor(inner) if inner else None))]
+
+
+def insight_stages(settings: Settings, wiring: Wiring) -> list[object]:
+    """What looks at every recorded span, sampled or not, before a sampler decides which of them leave."""
+    if not settings.insights:
+        return []
+    from spanwell.insights.buffer import Buffer
+
+    def make() -> Look:  # when the first local root has ended, which is when the outputs are known
+        from spanwell.insight_parts import insights
+
+        wiring.insights = insights(settings, wiring)
+        return wiring.insights
+
+    if wiring.has_metrics:
+        from spanwell.insights.red import Red
+
+        wiring.red = Red()
+    wiring.fragments = Buffer(make, every=None if wiring.red is None else wiring.red.span)
+    if wiring.red is not None:
+        wiring.red.pull = wiring.fragments.flush
+    return [wiring.fragments]
 
 
 def sampler_stages(wiring: Wiring, promote: Callable[[ReadableSpan], None] | None) -> list[object]:

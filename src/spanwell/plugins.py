@@ -18,6 +18,8 @@ from spanwell.where import on_lambda
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from opentelemetry.sdk.trace.sampling import Sampler
 
 __all__ = [
@@ -48,6 +50,24 @@ class SqliteSpanExporter(sqlite.SqliteSpanExporter):
             settings.sqlite_path or sqlite.default_path(os.environ),
             max_bytes=settings.sqlite_max_mb * 1_000_000,
         )
+
+
+def __getattr__(name: str) -> Any:
+    """`CloudWatchMetricExporter`, which imports the SDK's metrics: only for those who ask for it."""
+    if name != "CloudWatchMetricExporter":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from spanwell.export import cloudwatch_metrics, cloudwatch_names
+
+    class CloudWatchMetricExporter(cloudwatch_metrics.CloudWatchMetricExporter):
+        """`cloudwatch` in OTEL_METRICS_EXPORTER: insights as CloudWatch metrics; SPANWELL_CLOUDWATCH_METRICS."""
+
+        def __init__(self) -> None:
+            listed = Settings.from_env(os.environ).cloudwatch_metrics
+            super().__init__(
+                cloudwatch_names.parse(listed, lambda problem: warn_once(problem, "spanwell: %s", problem))
+            )
+
+    return globals().setdefault(name, CloudWatchMetricExporter)
 
 
 class AwsResourceDetector(aws.AwsResourceDetector):

@@ -278,6 +278,29 @@ class Settings:
         (),
         "More to remove: regular expressions, separated by `;;`.",
     )
+    insights = Setting(
+        "SPANWELL_INSIGHTS",
+        boolean,
+        True,
+        "Say on a trace, in metrics and as log events what is slow, failing, retried or repeated (docs/insights.md).",
+    )
+    insight_thresholds = Setting[Names](
+        "SPANWELL_INSIGHT_THRESHOLDS",
+        names,
+        (),
+        "Thresholds of insights: `slow_trace.duration_ms=3000`, and for one operation"
+        " `slow_trace.duration_ms@GET /export=20000`.",
+    )
+    insights_disabled = Setting[Names](
+        "SPANWELL_INSIGHTS_DISABLED", names, (), "Insights that are not looked for, e.g. `cold_start,slow_db`."
+    )
+    cloudwatch_metrics = Setting[Names](
+        "SPANWELL_CLOUDWATCH_METRICS",
+        names,
+        (),
+        "What the metrics exporter `cloudwatch` sends beside `slow_trace`, `trace_errors` and `high_service_count`:"
+        " insights (`slow_db`; `insights` for all) and metrics, by dimensions (`entry.duration:operation+outcome`).",
+    )
     resource_timeout = Setting(
         "SPANWELL_RESOURCE_TIMEOUT",
         seconds,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.resources import ResourceDetector
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -74,6 +75,7 @@ BASES = {
     "opentelemetry_id_generator": IdGenerator,
     "opentelemetry_propagator": TextMapPropagator,
     "opentelemetry_traces_exporter": SpanExporter,
+    "opentelemetry_metrics_exporter": MetricExporter,
     "opentelemetry_resource_detector": ResourceDetector,
 }
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import collections.abc
+import os.path
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -70,3 +72,15 @@ def test_what_cannot_be_read_makes_it_incomplete(tmp_path: Path) -> None:
     assert not Installed([str(tmp_path / "all.zip")]).complete
     _lay(tmp_path / "old", "shop-1.0.egg-info")
     assert not Installed([str(tmp_path / "old")]).complete
+
+
+def test_entry_points_of_insight_detectors(tmp_path: Path) -> None:
+    info = tmp_path / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text(
+        "[spanwell_insight_detector]\nmodule = os.path\nnested = collections:abc.Mapping.get\n"
+    )
+    installed = Installed([str(tmp_path)])
+    assert installed.instrumentors == []
+    assert [each.name for each in installed.detectors] == ["module", "nested"]
+    assert [each.load() for each in installed.detectors] == [os.path, collections.abc.Mapping.get]

@@ -59,10 +59,15 @@ def find_entry_point(group: str, name: str) -> Any:
 
 
 def instrumentor_entry_points() -> list[Any]:
-    """Every registered instrumentor (the SDK's cached scan, so that packages are read once)."""
+    """Every registered instrumentor."""
+    return entry_points_of("opentelemetry_instrumentor")
+
+
+def entry_points_of(group: str) -> list[Any]:
+    """Every entry point of `group` (the SDK's cached scan, so that packages are read once)."""
     from opentelemetry.util._importlib_metadata import entry_points
 
-    return list(entry_points(group="opentelemetry_instrumentor"))
+    return list(entry_points(group=group))
 
 
 class Conflict:

@@ -78,6 +78,43 @@ def preferences(exporter: Any) -> dict[str, Any]:
     }
 
 
+def prefers_delta(reader: Any) -> tuple[bool, bool]:
+    """Whether a MetricReader wants histograms, and whether it wants counters, since its last collection only.
+
+    `_instrument_class_temporality`: its exporter's or its own preference, which no public name tells.
+    """
+    from opentelemetry.sdk.metrics import Counter, Histogram
+    from opentelemetry.sdk.metrics.export import AggregationTemporality
+
+    chosen = getattr(reader, "_instrument_class_temporality", {})
+    delta = [kind for kind, how in chosen.items() if how is AggregationTemporality.DELTA]
+    return any(issubclass(kind, Histogram) for kind in delta), any(issubclass(kind, Counter) for kind in delta)
+
+
+def pushes(reader: Any) -> bool:
+    """Whether `reader` is one of the SDK's, whose exporters know every kind of metric."""
+    return type(reader).__module__.startswith("opentelemetry.sdk.")
+
+
+def metric_readers(provider: Any) -> list[Any]:
+    """The readers of a MeterProvider that somebody else built (`_sdk_config`: it keeps them to itself)."""
+    return list(getattr(getattr(provider, "_sdk_config", None), "metric_readers", ()))
+
+
+def add_to_collections(reader: Any, add: Callable[[Any], Any]) -> None:
+    """Let `add` complete every collection of a MetricReader before it is exported.
+
+    `_receive_metrics` is what a reader implements and `MetricReader.collect`, which is final, calls: not at all when
+    there are no instruments.
+    """
+    receive = reader._receive_metrics
+
+    def receive_more(metrics_data: Any, *args: Any, **kwargs: Any) -> Any:
+        return receive(add(metrics_data), *args, **kwargs)
+
+    reader._receive_metrics = receive_more
+
+
 def collect_last(reader: Any) -> None:
     """Let a PeriodicExportingMetricReader collect and export for the last time, now, in its own thread.
 
@@ -208,8 +245,7 @@ def shutdowns(provider: Any) -> Iterator[tuple[Callable[[], None], Callable[[flo
         for processor in getattr(getattr(provider, holder, None), name, ()):
             exporter = getattr(getattr(processor, "_batch_processor", None), "_exporter", None)
             yield _stopper(exporter), _batch_finisher(processor)
-    readers = getattr(getattr(provider, "_sdk_config", None), "metric_readers", ())
-    for reader in readers:
+    for reader in metric_readers(provider):
         yield _reader_beginner(reader), _reader_finisher(reader)
 
 

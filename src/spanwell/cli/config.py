@@ -76,7 +76,7 @@ def value_text(settings: Settings, row: Setting[Any]) -> str:
         return display(row)
     value = settings.value(row)
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join("=".join(each) if isinstance(each, tuple) else each for each in value)
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else without_credentials(str(value))

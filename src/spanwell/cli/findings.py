@@ -166,6 +166,29 @@ def _exporters(settings: Settings, environ: Mapping[str, str], *, online: bool) 
             yield _loads("exporter", name, "opentelemetry_traces_exporter", ("console",))
     for signal, chosen in (("metrics", settings.metrics_exporter), ("logs", settings.logs_exporter)):
         yield from _signal(signal, [name for name in chosen if name != "none"], settings)
+    yield from _series(settings)
+
+
+def _series(settings: Settings) -> Iterator[tuple[str, str]]:
+    """How many series metrics of insights may become, and what that costs a month."""
+    from spanwell.analysis.names import MAX_SERIES
+    from spanwell.export.cloudwatch_names import DOLLARS, NAMESPACE, most, parse
+
+    names = [name for name in settings.metrics_exporter if name != "none"]
+    if not names or not settings.insights:
+        return
+    if "cloudwatch" in names:
+        problems: list[str] = []
+        number = most(parse(settings.cloudwatch_metrics, problems.append))
+        yield from (("problem", problem) for problem in problems)
+        shown = f"for each service at most {number:,} metrics in {NAMESPACE}"
+        yield "ok", f"cloudwatch: {shown}, about ${number * DOLLARS:,.2f} a month at ${DOLLARS:.2f} each"
+    if names != ["cloudwatch"]:
+        yield (
+            "ok",
+            f"spanwell's own metrics have at most {MAX_SERIES:,} series for each process, the rest counts as `other`;"
+            f" as CloudWatch metrics that many cost about ${MAX_SERIES * DOLLARS:,.0f} a month",
+        )
 
 
 def _signal(signal: str, names: list[str], settings: Settings) -> Iterator[tuple[str, str]]:

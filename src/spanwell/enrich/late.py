@@ -7,7 +7,7 @@ import threading
 from opentelemetry.sdk.resources import Resource
 
 from spanwell import _guard
-from spanwell._forks import in_child
+from spanwell._children import in_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

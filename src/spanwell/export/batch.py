@@ -12,7 +12,7 @@ from collections import deque
 
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
-from spanwell._forks import in_child
+from spanwell._children import in_child
 from spanwell._guard import failed, losses, warn_once
 from spanwell.export.breaker import Breaker
 
@@ -33,6 +33,8 @@ class Batch:
     is the pause between exports and `flush_timeout` the default of `force_flush`, both in seconds. `ready` is
     called by the worker before the first export and may wait for a short while, e.g. for the resource. `setting`
     is the variable that sets `max_queue`, for the report.
+
+    exported: items that arrived; exports: attempts so far; seconds: what the last 256 attempts took.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class Batch:
         self._queue: deque[Any] = deque()
         self._closed = False
         self._finished = False
+        self.exported = self.exports = 0
+        self.seconds: deque[float] = deque(maxlen=256)
         self._reset()
         in_child(self._after_fork)
 
@@ -73,7 +77,24 @@ class Batch:
     def _after_fork(self) -> None:
         """In the child: what waits belongs to the parent, and so does the worker thread."""
         self._queue.clear()
+        self.exported = self.exports = 0
+        self.seconds.clear()
         self._reset()
+
+    @property
+    def name(self) -> str:
+        """The exporter's name, as the user wrote it."""
+        return self._exporter.name
+
+    @property
+    def waiting(self) -> int:
+        """Items in the queue."""
+        return len(self._queue)
+
+    @property
+    def limit(self) -> int:
+        """Items that the queue holds at most."""
+        return self._max_queue
 
     # --- the application's threads ----------------------------------------------------------------------------
 
@@ -231,8 +252,12 @@ class Batch:
         if ready is not None:
             ready()
         batch = self._take()
+        begun = self._clock()
         arrived = self._exporter.deliver(batch, len(batch))
+        self.seconds.append(self._clock() - begun)
+        self.exports += 1
         if arrived:
+            self.exported += len(batch)
             self._breaker.succeeded()
         else:
             self._breaker.failed(self._clock())

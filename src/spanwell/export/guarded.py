@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from logging import getLogger
 
-from spanwell._forks import in_child, whole
+from spanwell._children import in_child
+from spanwell._forks import whole
 from spanwell._guard import failed, losses, warn_once
 from spanwell._otel.exporting import endpoint_of, keep_cause, quiet_exporters, stop_retries, suppressed
 

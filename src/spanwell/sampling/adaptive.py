@@ -12,7 +12,7 @@ from collections import OrderedDict
 from opentelemetry.trace import StatusCode
 
 from spanwell import _guard
-from spanwell._forks import in_child
+from spanwell._children import in_child
 from spanwell._otel import spans
 from spanwell.sampling.outcome import PROMOTED, REASON
 from spanwell.sampling.reservoir import TokenBucket

@@ -14,7 +14,7 @@ from math import exp, sqrt
 
 from opentelemetry.sdk.trace.sampling import Decision, SamplingResult
 
-from spanwell._forks import in_child
+from spanwell._children import in_child
 from spanwell.sampling.arguments import number, parse, whole
 from spanwell.sampling.outcome import REASON, dropped, kept
 from spanwell.sampling.parentbased import RootSampler

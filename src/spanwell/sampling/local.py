@@ -9,7 +9,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace.sampling import Decision, SamplingResult
 
 from spanwell import _guard
-from spanwell._forks import in_child
+from spanwell._children import in_child
 from spanwell.sampling.outcome import REASON, dropped, kept
 from spanwell.sampling.parentbased import RootSampler
 from spanwell.sampling.probability import randomness, threshold, with_threshold

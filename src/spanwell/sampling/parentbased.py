@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import get_current_span
 
 from spanwell import _guard
-from spanwell._forks import in_child
+from spanwell._children import in_child
 from spanwell.sampling.outcome import DROP, REASON, Tally, dropped
 
 TYPE_CHECKING = False

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import INVALID_SPAN, SpanKind, get_current_span, set_span_in_context
 
 from spanwell import _guard
-from spanwell._forks import in_child
+from spanwell._children import in_child
 from spanwell._otel import spans
 from spanwell.sampling.outcome import PROMOTED, REASON, Tally
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, Protocol
 
-    from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+    from opentelemetry.sdk.trace import ReadableSpan, Span
     from opentelemetry.trace import Link, SpanContext, TraceState
     from opentelemetry.util.types import Attributes
 
@@ -33,6 +33,12 @@ if TYPE_CHECKING:
         """What may be left out; `label` gives "" for everything else."""
 
         def label(self, kind: SpanKind | None, attributes: Mapping[str, Any] | None, name: str = "") -> str: ...
+
+    class Stage(Protocol):
+        """What sees spans start and end."""
+
+        def on_start(self, span: Span, parent_context: Context | None) -> object: ...
+        def on_end(self, span: ReadableSpan) -> object: ...
 
     Describe = Callable[[Mapping[str, Any] | None, SpanContext], Mapping[str, Any] | None]
 
@@ -175,7 +181,7 @@ class QuietStage:
         self,
         watch: Watch,
         promote: Callable[[ReadableSpan], None] | None,
-        rest: SpanProcessor | None = None,
+        rest: Stage | None = None,
     ) -> None:
         self._watch = watch
         self._promote = promote

@@ -7,7 +7,7 @@ import time
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.sampling import Decision, SamplingResult
 
-from spanwell._forks import in_child
+from spanwell._children import in_child
 from spanwell.sampling.adaptive import CONFIGURED, RULE_HASH, Adaptive
 from spanwell.sampling.arguments import nested, number
 from spanwell.sampling.centralized import EXPIRY, Centralized

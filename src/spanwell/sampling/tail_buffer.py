@@ -14,7 +14,7 @@ from itertools import count
 from typing import NamedTuple
 
 from spanwell import _guard, incoming
-from spanwell._forks import in_child
+from spanwell._children import in_child
 from spanwell._otel import spans
 from spanwell._otel.spans import FLAGS, REMOTE, SPAN_ID, STATE, TRACE_ID, attributes_of
 from spanwell.sampling.outcome import PROMOTED, REASON, Tally

@@ -89,12 +89,13 @@ class SqliteStore:
             rows = self._connection.execute(f"SELECT {columns} FROM span WHERE trace_id = ? ORDER BY id", (found,))
             return Trace(found, [self._span(row, resources) for row in rows])
 
-    def ids(self) -> list[str]:
-        """The ids of all traces, the oldest first."""
+    def ids(self, wanted: TraceFilter = TraceFilter()) -> list[str]:  # noqa: B008
+        """The ids of the traces, the oldest first."""
         with self._readable():
-            return [
-                row[0] for row in self._connection.execute("SELECT trace_id FROM trace ORDER BY start_ns, trace_id")
-            ]
+            conditions, values = self._conditions(wanted)
+            where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+            rows = self._connection.execute(f"SELECT trace_id FROM trace {where} ORDER BY start_ns, trace_id", values)
+            return [row[0] for row in rows]
 
     def losses(self, since_ns: int = 0) -> dict[tuple[str, str], int]:
         """Telemetry that was lost since `since_ns`, as processes recorded it: (signal, reason) -> number."""

@@ -1,0 +1,1 @@
+"""What can be worked out from ended spans: pure, in linear time, without recursion."""

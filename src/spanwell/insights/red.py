@@ -1,0 +1,249 @@
+"""Rate, errors and duration of what a process serves and of what it calls, counted on every recorded span.
+
+Own aggregates: recording a span in the SDK's histogram costs 10 us. Here a span is one look-up and one append; the
+histogram is brought up to date once in 32 spans. `points` hands the sums to the metrics exporters.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+
+from spanwell.analysis.names import (
+    DEPENDENCY,
+    ENTRY,
+    ERROR_TYPE,
+    KIND,
+    MAX_NAMES,
+    MAX_SERIES,
+    OPERATION,
+    OUTCOME,
+    PEER,
+)
+from spanwell.analysis.quantiles import Histogram
+from spanwell.insights import labels
+from spanwell.insights.cardinality import OTHER, Budget, Names
+from spanwell.insights.paths import template
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any, TypeAlias
+
+    Labels: TypeAlias = "tuple[tuple[str, str], ...]"
+
+_PENDING = 32
+_REMEMBERED = 4096
+_MAX_REMEMBERED_TEXT = 1024
+_RESERVED = 18
+_MAX_NS = 2**63
+
+
+_RPC, _DB = ("rpc", labels.RPC_CALL), ("db", labels.DB_CALL)
+_MESSAGES, _HTTP = ("messages", labels.MESSAGE_CALL), ("http", labels.HTTP_CALL)
+
+
+def _sort(attributes: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The sort of a call, and the attributes that tell its calls apart."""
+    if "rpc.system" in attributes or "rpc.system.name" in attributes:
+        return _RPC
+    if "db.system" in attributes or "db.system.name" in attributes:
+        return _DB
+    return _MESSAGES if "messaging.system" in attributes else _HTTP
+
+
+class Series:
+    """One label set of a metric: durations as they come in, in nanoseconds, and their histogram, in seconds."""
+
+    __slots__ = ("_histogram", "_lock", "labels", "metric", "pending")
+
+    def __init__(self, metric: str, named: Labels) -> None:
+        self.metric = metric
+        self.labels = named
+        self.pending: list[int] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Start from nothing: after a fork what was seen so far belongs to the parent."""
+        self._lock = threading.RLock()
+        self._histogram = Histogram()
+        self.pending.clear()
+
+    def observe(self, nanoseconds: int) -> None:
+        """Count one duration. Any thread."""
+        pending = self.pending
+        pending.append(nanoseconds)
+        if len(pending) >= _PENDING:
+            with self._lock:
+                self._fold()
+
+    def _fold(self) -> None:
+        pending = self.pending
+        number = len(pending)  # other threads go on appending
+        durations = pending[:number]
+        del pending[:number]
+        observe = self._histogram.observe
+        for nanoseconds in durations:
+            observe(min(nanoseconds, _MAX_NS) / 1e9)
+
+    def drain(self) -> Histogram | None:
+        """What was observed since the last call, or None."""
+        with self._lock:
+            self._fold()
+            found = self._histogram
+            if not found.count:
+                return None
+            self._histogram = Histogram()
+        return found
+
+
+def _nothing() -> None:
+    """Nobody holds spans back."""
+
+
+class Red:
+    """Aggregates of entry spans, of calls to dependencies, and the number of insights; each label set bounded.
+
+    `pull` is called before anything is handed out: whoever has spans for `span` that wait brings them now.
+
+    max_series: label sets in this process, beyond which spans count in the series of `other`. max_operations and
+    max_peers: different values of those labels.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_series: int = MAX_SERIES,
+        max_operations: int = MAX_NAMES,
+        max_peers: int = MAX_NAMES,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.clock_ns = clock_ns
+        self.pull: Callable[[], object] = _nothing
+        # The series of `other` must fit too: 5 kinds of 3 outcomes, insights of 3 severities.
+        self.budget = Budget(max(0, max_series - _RESERVED))
+        self.operations, self.peers = Names(max_operations), Names(max_peers)
+        self._calls, self._errors, self._types = Names(max_operations), Names(max_peers), Names(max_peers)
+        self._series: dict[tuple[str, Labels], Series] = {}
+        self._known: dict[tuple[Any, ...], Series] = {}
+        self._counts: dict[tuple[str, str], int] = {}
+        self.generation = 0
+        self._begin()
+        if hasattr(os, "register_at_fork"):
+            after_fork = weakref.WeakMethod(self._after_fork)
+            os.register_at_fork(after_in_child=lambda: (method := after_fork()) and method())
+
+    def _begin(self) -> None:
+        self.start_ns = self.clock_ns()
+        self._lock = threading.RLock()
+
+    def _after_fork(self) -> None:
+        self._begin()
+        self.generation += 1
+        self._counts = {}
+        for series in list(self._series.values()):
+            series.reset()
+        for names in (self.operations, self.peers, self._calls, self._errors, self._types):
+            names.after_fork()
+
+    # --- what comes in ------------------------------------------------------------------------------------------
+
+    def span(
+        self, name: str, kind: str, root: bool, nanoseconds: int, failed: bool, attributes: Mapping[str, Any]
+    ) -> None:
+        """Count one ended span that was recorded, sampled or not.
+
+        kind: as in SpanRecord. root: it has no parent, or a remote one. Of no interest, and best not handed over, is
+        a span that is no local root and neither client nor producer. `attributes` are only read.
+        """
+        get = attributes.get
+        key: tuple[Any, ...]
+        if kind == "client" or kind == "producer":
+            host = get("server.address") or get("net.peer.name") or labels.authority(attributes)
+            sort, keys = _sort(attributes)
+            key = (sort, kind, failed, host, *map(get, keys))
+        elif not root:
+            return
+        elif "http.request.method" in attributes or "http.method" in attributes:
+            path = labels.raw_path(attributes) if not get("http.route") else ""
+            key = (kind, failed, path and template(path), *map(get, labels.REQUEST))
+        else:
+            key = (kind, failed, name, *map(get, labels.WORK))
+        try:
+            series = self._known.get(key)
+        except TypeError:  # a list among the values: of a span that was not made by the SDK
+            key, series = (), None
+        if series is None:
+            series = self._find(name, kind, failed, attributes, key)
+        pending = series.pending
+        if len(pending) < _PENDING - 1:
+            pending.append(nanoseconds)
+        else:
+            series.observe(nanoseconds)
+
+    def insight(self, kind: str, severity: str) -> None:
+        """Count one insight of type `kind`."""
+        with self._lock:
+            key = (self._types.bounded(kind), severity)
+            if key not in self._counts and not self.budget.take():
+                key = (OTHER, severity)
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    def _find(
+        self, name: str, kind: str, failed: bool, attributes: Mapping[str, Any], key: tuple[Any, ...]
+    ) -> Series:
+        result, error = labels.outcome(attributes, failed)
+        if kind in ("client", "producer"):
+            series = self._get(
+                DEPENDENCY,
+                ((PEER, self.peers.bounded(labels.peer(attributes))),),
+                self._calls.bounded(labels.dependency_operation(attributes)),
+                (kind, result),
+                error,
+            )
+        else:
+            operation = self.operations.bounded(labels.entry_operation(name, attributes))
+            series = self._get(ENTRY, (), operation, (kind, result), error)
+        # Values that a request chooses must not fill the memory.
+        if key and sum(len(part) for part in key if isinstance(part, str)) <= _MAX_REMEMBERED_TEXT:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[key] = series
+        return series
+
+    def _get(self, metric: str, who: Labels, operation: str, fixed: tuple[str, str], error: str) -> Series:
+        kept = ((KIND, fixed[0]), (OUTCOME, fixed[1]))
+        named = ((OPERATION, operation), *kept, *who)
+        if error:
+            named = (*named, (ERROR_TYPE, self._errors.bounded(error)))
+        found = self._series.get((metric, named))
+        if found is not None:
+            return found
+        with self._lock:
+            if (metric, named) not in self._series and not self.budget.take():
+                named = ((OPERATION, OTHER), *kept, *((label, OTHER) for label, _ in who))
+                if error:
+                    named = (*named, (ERROR_TYPE, OTHER))
+            return self._series.setdefault((metric, named), Series(metric, named))
+
+    # --- what goes out ------------------------------------------------------------------------------------------
+
+    def drain(self) -> Iterator[tuple[Series, Histogram]]:
+        """Each series with what it observed since the last call. One caller at a time."""
+        self.pull()
+        for series in list(self._series.values()):
+            histogram = series.drain()
+            if histogram is not None:
+                yield series, histogram
+
+    def insights(self) -> dict[tuple[str, str], int]:
+        """(type, severity) -> how many insights since the start."""
+        with self._lock:
+            return dict(self._counts)
+
+    @property
+    def series(self) -> int:
+        """How many label sets there are."""
+        return len(self._series) + len(self._counts)
