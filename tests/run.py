@@ -152,7 +152,7 @@ def find_uv(python: str) -> str | None:
 def run_pytest(environment: Path, scope: str, quick: bool, arguments: list[str]) -> int:
     """Run the tests of `scope` in `environment` and return pytest's exit status."""
     python = str(environment / "bin" / "python")
-    unwanted = ["slow"] if quick else []
+    unwanted = ["slow", "full"] if quick else []
     unwanted += {"most": ["meta", "full"], "almost all": ["meta"], "all": []}[scope]
     command = [python, "-m", "pytest", "-n", "2", "--dist", "loadgroup", *arguments]
     if unwanted:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 STORED = ROOT / "configs/alarms.json"
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:on-call"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full]
 
 
 def alarms(*arguments: str) -> str:

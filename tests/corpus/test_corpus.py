@@ -7,7 +7,7 @@ import pytest
 from corpus.harness import HALVES, score
 from corpus.table import BEGIN, DOCUMENT, detectors, row
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full]
 
 
 @pytest.mark.parametrize("half", HALVES)

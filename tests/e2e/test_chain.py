@@ -30,7 +30,7 @@ from spanwell.cli.processes import Children
 from support.servers import moto
 from support.started import LAUNCHERS, run, stored, traced
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full]
 
 CHAIN = Path(__file__).parent / "chain"
 QUEUES = ("orders", "billed", "packed", "last")

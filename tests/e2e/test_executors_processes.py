@@ -8,7 +8,7 @@ import pytest
 
 from support.started import LAUNCHERS, names, python, run, stored, traced
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full]
 
 POOLS = """
 import asyncio, multiprocessing, sys

@@ -18,7 +18,7 @@ from spanwell.testing import FakeSamplingService
 from support.servers import free_port
 from support.started import LAUNCHERS, stored, traced
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full]
 
 SHOP = """
 import os

@@ -12,7 +12,7 @@ from support.receiver import otlp_receiver
 from support.servers import moto
 from support.started import LAUNCHERS, clean, python
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full]
 
 # Place -> the secret that is planted there. None may be a part of another, or of what is harmless.
 PLANTED = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,9 @@ from spanwell.analysis.skew import adjust
 from spanwell.analysis.tree import RECEIVING, SENDING, Tree
 from spanwell.record import SpanRecord
 from support.trees import KINDS, tangles, traces
+
+pytestmark = pytest.mark.full
+
 
 anything = settings(max_examples=400, deadline=None)
 any_spans = traces() | tangles()

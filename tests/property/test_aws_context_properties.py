@@ -15,6 +15,9 @@ from spanwell.propagation import sending
 from spanwell.propagation.carried import KEYS
 from spanwell.propagation.json_payloads import with_members
 
+pytestmark = pytest.mark.full
+
+
 CARRIER = {
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "tracestate": 'ot=th:8;rv:1,q="\\"',

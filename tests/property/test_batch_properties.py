@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan
@@ -15,6 +16,9 @@ from spanwell.export.batch import BatchProcessor
 from spanwell.export.guarded import GuardedExporter
 from support.exporters import FAILURE, SUCCESS, ListExporter
 from support.spans import make_span
+
+pytestmark = pytest.mark.full
+
 
 OUTCOMES = st.lists(st.sampled_from(["ok", "fail", "raise", "wait"]), max_size=12)
 BURSTS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["", "flush"])), max_size=8)

@@ -16,6 +16,9 @@ from spanwell.insights.model import Fragment, Insight, Thresholds
 from spanwell.record import EventRecord, SpanRecord
 from support.trees import TRACE, tangles, traces
 
+pytestmark = pytest.mark.full
+
+
 NAMES = ("slow_db", "slow_aws_call", "sequential_calls", "bottleneck", "cold_start", "timeout_near")
 DETECTORS = [importlib.import_module(f"spanwell.insights.detectors.{name}") for name in NAMES]
 # So low that small times pass them.

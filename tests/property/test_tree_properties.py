@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +11,9 @@ from spanwell.explore.summary import summarise, trace_json
 from spanwell.explore.text import cells, clean, fill, fit, format_duration, format_time
 from spanwell.explore.tree import render
 from spanwell.record import EventRecord, SpanRecord
+
+pytestmark = pytest.mark.full
+
 
 ids = st.sampled_from([f"{number:016x}" for number in range(8)])
 times = st.integers(0, 2**63 - 1)
