@@ -281,7 +281,7 @@ class Settings:
     insights = Setting(
         "SPANWELL_INSIGHTS",
         boolean,
-        True,
+        False,
         "Say on a trace, in metrics and as log events what is slow, failing, retried or repeated (docs/insights.md).",
     )
     insight_thresholds = Setting[Names](

@@ -67,7 +67,7 @@ def spanwell(*arguments: str, db: Path | str, **environ: str) -> subprocess.Comp
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("insights") / "traces.db"
-    done = python(SHOP, traced(path))
+    done = python(SHOP, traced(path, SPANWELL_INSIGHTS="true"))
     assert done.code == 0, done.err
     return path
 
@@ -128,7 +128,7 @@ def test_the_detector_of_the_documentation(tmp_path: Path) -> None:
     (tmp_path / "shop/insights.py").write_text(EXAMPLE[1])
     register(tmp_path, "shop", "spanwell_insight_detector", "big_order = shop.insights:big_order")
     db = tmp_path / "traces.db"
-    done = python(ORDERS, traced(db, PYTHONPATH=str(tmp_path)))
+    done = python(ORDERS, traced(db, PYTHONPATH=str(tmp_path), SPANWELL_INSIGHTS="true"))
     assert done.code == 0, done.err
     listings = [
         json.loads(spanwell("insights", "--json", db=db, PYTHONPATH=path).stdout)["insights"]

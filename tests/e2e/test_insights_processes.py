@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from spanwell.insights import written
+from support import started
 from support.collector import collector
-from support.started import LAUNCHERS, python, stored, traced
+from support.started import LAUNCHERS, python, stored
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +38,11 @@ def serve():
 for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 1):
     serve()
 """
+
+
+def traced(db: Path, **extra: str) -> dict[str, str]:
+    """The usual environment with insights on."""
+    return started.traced(db, **{"SPANWELL_INSIGHTS": "true", **extra})
 
 
 def insights(db: Path) -> list[list[written.Written]]:

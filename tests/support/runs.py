@@ -42,7 +42,6 @@ def environment(mode: str, endpoint: str, extra: Mapping[str, str]) -> dict[str,
         "OTEL_PYTHON_CONFIGURATOR": "spanwell",
         "SPANWELL_LAZY_INSTRUMENTATION": "false" if mode == "eager" else "true",
         "SPANWELL_SHUTDOWN_TIMEOUT": "10",
-        "SPANWELL_INSIGHTS": "false",  # they tell durations, and spans are compared
         "PYTHONUNBUFFERED": "1",
         **extra,
     }

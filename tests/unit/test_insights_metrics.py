@@ -288,7 +288,15 @@ def test_the_health_of_tracing_as_metrics() -> None:
 def test_doctor_tells_the_number_of_series_and_what_they_cost(
     exporters: str, listed: str, expected: list[str]
 ) -> None:
-    settings = Settings.from_env({"OTEL_METRICS_EXPORTER": exporters, "SPANWELL_CLOUDWATCH_METRICS": listed})
+    env = {"OTEL_METRICS_EXPORTER": exporters, "SPANWELL_CLOUDWATCH_METRICS": listed, "SPANWELL_INSIGHTS": "true"}
+    settings = Settings.from_env(env)
     said = "\n".join(text for _, text in findings._series(settings))
     assert all(text in said for text in expected)
     assert bool(said) == bool(expected)
+
+
+def test_doctor_tells_that_cloudwatch_has_nothing_to_send_without_insights() -> None:
+    settings = Settings.from_env({"OTEL_METRICS_EXPORTER": "cloudwatch"})
+    [(level, text)] = findings._series(settings)
+    assert level == "problem"
+    assert "SPANWELL_INSIGHTS=true" in text

@@ -175,6 +175,8 @@ def _series(settings: Settings) -> Iterator[tuple[str, str]]:
     from spanwell.export.cloudwatch_names import DOLLARS, NAMESPACE, most, parse
 
     names = [name for name in settings.metrics_exporter if name != "none"]
+    if "cloudwatch" in names and not settings.insights:
+        yield "problem", "OTEL_METRICS_EXPORTER=cloudwatch sends what insights count: set SPANWELL_INSIGHTS=true"
     if not names or not settings.insights:
         return
     if "cloudwatch" in names:
