@@ -147,6 +147,7 @@ def test_every_metric_that_is_watched_is_sent(endpoint: str, tmp_path: Path) -> 
         tmp_path / "traces.db",
         OTEL_SERVICE_NAME="my-service",
         OTEL_METRICS_EXPORTER="cloudwatch",
+        SPANWELL_INSIGHTS="true",
         SPANWELL_CLOUDWATCH_METRICS="entry.duration",
         SPANWELL_INSIGHT_THRESHOLDS="slow_trace.duration_ms=0,high_service_count.count=2",
         AWS_SECRET_ACCESS_KEY="x",
