@@ -82,9 +82,13 @@ class Vitals:
     def register(self, meter: Meter) -> None:
         """Instruments for all of it, read whenever the meter collects."""
         for name, unit, description, observe in self._counters():
-            meter.create_observable_counter(name, [_callback(observe)], unit, description)
+            meter.create_observable_counter(name, [_callback(self._in_use(observe))], unit, description)
         for name, unit, description, observe in self._gauges():
-            meter.create_observable_gauge(name, [_callback(observe)], unit, description)
+            meter.create_observable_gauge(name, [_callback(self._in_use(observe))], unit, description)
+
+    def _in_use(self, observe: Observed) -> Observed:
+        """Nothing before the first span: a process that traces nothing would import an exporter to say so."""
+        return lambda: observe() if self._processor is None or self._processor.started else []
 
     def _counters(self) -> Iterator[tuple[str, str, str, Observed]]:
         yield "spanwell.spans.started", "{span}", "Recorded spans that started", lambda: self._of_processor("started")
