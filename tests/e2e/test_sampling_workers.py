@@ -16,7 +16,7 @@ import pytest
 
 from spanwell.testing import FakeSamplingService
 from support.servers import free_port
-from support.started import LAUNCHERS, stored, traced
+from support.started import LAUNCHERS, end, stored, traced
 
 pytestmark = [pytest.mark.slow, pytest.mark.full]
 
@@ -68,12 +68,7 @@ def serving(launcher: str, service: FakeSamplingService, folder: Path) -> Iterat
         try:
             yield port
         finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
 
 
 def warm_up(port: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.servers import free_port
-from support.started import LAUNCHERS, Stored, python, stored, traced
+from support.started import LAUNCHERS, Stored, end, python, stored, traced
 
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("launcher", sorted(LAUNCHERS))]
 
@@ -75,12 +75,7 @@ def _serve(launcher: str, module: Sequence[str], port: int, tmp_path: Path, **ex
                     break
                 time.sleep(0.05)
         finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
     return seen
 
 

@@ -113,3 +113,25 @@ def register(folder: Path, package: str, group: str, entry: str) -> None:
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
     with (info / "entry_points.txt").open("a") as file:
         file.write(f"[{group}]\n{entry}\n")
+
+
+def reader_goes_away(command: Sequence[str]) -> tuple[int, str]:
+    """Run this, read one line and close the pipe; (exit status, what it says on the error output)."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    return process.wait(60), said
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """Ask a process to end, and make it after half a minute."""
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -19,6 +19,7 @@ from spanwell.cli import traces
 from spanwell.cli.terminal import Style, duration, table, terminal_width, wants_colour
 from spanwell.export.sqlite import SqliteSpanExporter
 from support.spans import make_span
+from support.started import reader_goes_away
 
 
 @pytest.fixture(scope="module")
@@ -206,19 +207,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     exporter.export([make_span(span_id=number, trace_id=5) for number in range(1, 20_000)])
     exporter.shutdown()
     for command in (["trace", "0"], ["trace", "0", "--json"]):
-        process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, *command, "--db", path],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.stderr.read() == ""
-        process.stderr.close()
-        assert process.wait(60) == 0
+        assert reader_goes_away([sys.executable, "-c", COMMAND, *command, "--db", path]) == (0, "")
 
 
 @pytest.mark.slow

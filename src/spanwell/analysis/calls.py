@@ -9,6 +9,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from spanwell.analysis.names import THROTTLED, THROTTLES
 from spanwell.analysis.tree import SENDING
 
 TYPE_CHECKING = False
@@ -301,16 +302,6 @@ def _path(attributes: Mapping[str, Any]) -> str:
 
 # --- errors -----------------------------------------------------------------------------------------------------
 
-THROTTLES = frozenset(
-    (
-        *("Throttling", "ThrottlingException", "ThrottledException", "RequestThrottledException"),
-        *("RequestThrottled", "TooManyRequestsException", "ProvisionedThroughputExceededException"),
-        *("TransactionInProgressException", "RequestLimitExceeded", "BandwidthLimitExceeded"),
-        *("LimitExceededException", "SlowDown", "PriorRequestNotComplete", "EC2ThrottledException"),
-    )
-)
-"""The codes that botocore's own retry handling takes for throttling."""
-
 _SAID = re.compile(r"An error occurred \(([\w.]{1,100})\)")
 
 
@@ -354,7 +345,7 @@ _THROTTLING_WORDS = frozenset((*THROTTLES, "RESOURCE_EXHAUSTED", "429"))
 def is_throttled(span: SpanRecord) -> bool:
     """Whether the callee refused because it limits its rate."""
     attributes = span.attributes
-    if attributes.get("spanwell.throttled") is True or status_of(attributes) == 429:
+    if attributes.get(THROTTLED) is True or status_of(attributes) == 429:
         return True
     return span.is_error and error_type(span) in _THROTTLING_WORDS
 

@@ -1,4 +1,4 @@
-"""What the metrics of insights and their attributes are called, for those that count and those that export. Pure."""
+"""Names that more than one room must agree on: of the metrics of insights, of throttling. Pure."""
 
 from __future__ import annotations
 
@@ -12,3 +12,16 @@ MAX_SERIES = 2000
 
 MAX_NAMES = 100
 """Different operations, peers, and other values of one label; the rest is `other`."""
+
+THROTTLED = "spanwell.throttled"
+"""True on a call that failed because AWS limits its rate."""
+
+THROTTLES = frozenset(
+    (
+        *("Throttling", "ThrottlingException", "ThrottledException", "RequestThrottledException"),
+        *("RequestThrottled", "TooManyRequestsException", "ProvisionedThroughputExceededException"),
+        *("TransactionInProgressException", "RequestLimitExceeded", "BandwidthLimitExceeded"),
+        *("LimitExceededException", "SlowDown", "PriorRequestNotComplete", "EC2ThrottledException"),
+    )
+)
+"""The codes that botocore's own retry handling takes for throttling."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from spanwell.analysis.calls import HTTP, THROTTLES, Call, call_of, error_type, is_throttled, status_of
+from spanwell.analysis.calls import HTTP, Call, call_of, error_type, is_throttled, status_of
+from spanwell.analysis.names import THROTTLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

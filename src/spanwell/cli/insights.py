@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import textwrap
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +13,7 @@ from spanwell.cli.terminal import (
     clean,
     duration,
     format_time,
-    progress_line,
+    progress,
     quiet_pipe,
     say_error,
     terminal_width,
@@ -163,7 +162,7 @@ def _find(args: argparse.Namespace, environ: Mapping[str, str], types: Sequence[
     problems = Problems()
     with SqliteStore(database(args.db, environ)) as store:
         ids = store.ids(wanted)
-        show = _progress(len(ids), quiet=args.json)
+        show = progress("looking at traces", len(ids), quiet=args.json)
         for done, trace_id in enumerate(ids):
             show(done)
             try:
@@ -215,19 +214,6 @@ def _named(texts: Sequence[str], known: Sequence[str], option: str) -> set[str]:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
         raise _BadOption(f"{option} {name!r} is no detector: {hint}")
     return set(named)
-
-
-def _progress(total: int, *, quiet: bool) -> Callable[[int], object]:
-    if quiet or not sys.stderr.isatty():
-        return lambda _done: None
-    step = max(1, total // 200)
-
-    def show(done: int) -> None:
-        if done % step == 0 or done == total:
-            sys.stderr.write(progress_line("looking at traces", done, total))
-            sys.stderr.flush()
-
-    return show
 
 
 # --- the screen -------------------------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ _FIELDS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 
 class StoredLoad:
-    """The traces of `store`, the oldest first. `seconds`, `unweighted` and `headless` are known at the end.
+    """The traces of `store`, the oldest first. `seconds` and `headless` are known at the end.
 
     A stored trace stands for as many as its weight says, or for one. Its service boundaries stay; the part of a
     trace whose caller is not in the store is a request of its own.
@@ -195,7 +195,6 @@ class StoredLoad:
         self._ids = store.ids()
         self.number = len(self._ids)
         self.seconds = 0.0
-        self.unweighted = 0
         self.headless = 0
         self._parts = 0
 
@@ -217,11 +216,9 @@ class StoredLoad:
 
     def _request(self, top: int, trace: Trace, first: int, slow: float) -> Request:
         span = trace.spans[top]
-        weight = _weight(span)
         self.seconds = (span.start_ns - first) / 1e9
-        self.unweighted += weight is None
         self.headless += span.parent_id is not None
-        return Request(self.seconds, Plan(_planned(trace, top), slow), weight or 1.0)
+        return Request(self.seconds, Plan(_planned(trace, top), slow), _weight(span) or 1.0)
 
 
 def _weight(span: SpanRecord) -> float | None:

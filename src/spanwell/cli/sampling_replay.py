@@ -126,11 +126,10 @@ class Results:
 class _Live:
     """A request under way."""
 
-    __slots__ = ("began", "exported", "next", "request", "spans")
+    __slots__ = ("exported", "next", "request", "spans")
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.began = 0.0
         self.spans: list[Span | None] = [None] * len(request.plan.spans)
         self.next = 0
         self.exported = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +12,7 @@ from spanwell.cli.terminal import (
     clean,
     duration,
     format_duration,
-    progress_line,
+    progress,
     quiet_pipe,
     say_error,
     table,
@@ -145,24 +144,13 @@ def _simulate(
     try:
         with ExitStack() as stack:
             load = _stated(args) if args.load is not None else _stored(args, environ, stack)
-            progress = _progress(load.number, quiet=args.json)
-            results = replay.run(load.requests, progress)
-            progress(load.number)
+            show = progress("simulating", load.number, quiet=args.json)
+            results = replay.run(load.requests, show)
+            show(load.number)
             notes = [_RATIO, *load.notes(), *([_XRAY] if rules.used else []), _PROCESSES]
             return _as_json(results, load, shown, notes)
     except ExploreError as error:
         raise _Unusable(str(error)) from error
-
-
-def _progress(total: int, *, quiet: bool) -> Callable[[int], object]:
-    if quiet or not sys.stderr.isatty():
-        return lambda _done: None
-
-    def show(done: int) -> None:
-        sys.stderr.write(progress_line("simulating", min(done, total), total))
-        sys.stderr.flush()
-
-    return show
 
 
 # --- the load ---------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from spanwell.explore.text import cells, clean, fill, fit, format_duration, format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = [
     "Style",
@@ -24,6 +24,7 @@ __all__ = [
     "fit",
     "format_duration",
     "format_time",
+    "progress",
     "progress_line",
     "quiet_pipe",
     "say_error",
@@ -124,6 +125,20 @@ def progress_line(text: str, done: int, total: int) -> str:
     filled = 30 * done // max(1, total)
     end = "\r\x1b[K" if done >= total else ""
     return f"\r{text} [{'#' * filled}{'.' * (30 - filled)}] {done}/{total}{end}"
+
+
+def progress(text: str, total: int, *, quiet: bool = False) -> Callable[[int], object]:
+    """What shows on a terminal, on the error output, how many of `total` are done; some 200 times at most."""
+    if quiet or not sys.stderr.isatty():
+        return lambda _done: None
+    step = max(1, total // 200)
+
+    def show(done: int) -> None:
+        if done % step == 0 or done >= total:
+            sys.stderr.write(progress_line(text, min(done, total), total))
+            sys.stderr.flush()
+
+    return show
 
 
 def say_error(message: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from opentelemetry.trace import StatusCode
 
 from spanwell._otel import spans
+from spanwell.analysis.names import THROTTLED, THROTTLES
 from spanwell.enrich.aws_resources import IDENTIFIER, TYPE, Resources
 
 TYPE_CHECKING = False
@@ -18,18 +19,6 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
-THROTTLED = "spanwell.throttled"
-"""True on a call that failed because AWS limits its rate."""
-
-# The codes that botocore's own retry handling takes for throttling.
-_THROTTLES = frozenset(
-    (
-        *("Throttling", "ThrottlingException", "ThrottledException", "RequestThrottledException"),
-        *("RequestThrottled", "TooManyRequestsException", "ProvisionedThroughputExceededException"),
-        *("TransactionInProgressException", "RequestLimitExceeded", "BandwidthLimitExceeded"),
-        *("LimitExceededException", "SlowDown", "PriorRequestNotComplete", "EC2ThrottledException"),
-    )
-)
 # Service id -> (old name, stable name) of the same value.
 _RENAMED = {
     "SQS": (("messaging.destination", "messaging.destination.name"), ("aws.queue_url", "aws.sqs.queue.url")),
@@ -108,7 +97,7 @@ def _database(operation: str, attributes: dict[str, Any]) -> None:
 
 def _error(span: ReadableSpan, attributes: dict[str, Any]) -> None:
     code = error_code(span.status.description)
-    if code in _THROTTLES or attributes.get("http.status_code") == 429:
+    if code in THROTTLES or attributes.get("http.status_code") == 429:
         attributes[THROTTLED] = True
     if "error.type" not in attributes:
         kind = code or _exception_type(span)

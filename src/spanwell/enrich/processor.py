@@ -6,14 +6,13 @@ processors would cost a call layer each for every span.
 
 from __future__ import annotations
 
-import os
-import weakref
 from itertools import count
 from time import perf_counter
 
 from opentelemetry.sdk.trace import SpanProcessor
 
 from spanwell import _guard
+from spanwell._children import in_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,9 +58,7 @@ class MeasuredProcessor(FusedProcessor):
     def __init__(self, stages: Iterable[object]) -> None:
         super().__init__(stages)
         self._begin()
-        if hasattr(os, "register_at_fork"):
-            begin = weakref.WeakMethod(self._begin)
-            os.register_at_fork(after_in_child=lambda: (method := begin()) and method())
+        in_child(self._begin)
 
     def _begin(self) -> None:
         """At the start, and in a forked child: what was counted is the parent's."""

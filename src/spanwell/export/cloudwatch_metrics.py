@@ -5,15 +5,14 @@ Each observation is sent once: what does not arrive is kept, and merged into the
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from typing import NamedTuple
 
 from opentelemetry.sdk.metrics import Counter, Histogram, ObservableCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricExporter, MetricExportResult
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
+from spanwell._children import in_child
 from spanwell._forks import whole
 from spanwell._guard import logger, losses, warn_once
 from spanwell._otel.exporting import quiet_exporters, suppressed
@@ -76,9 +75,7 @@ class CloudWatchMetricExporter(MetricExporter):
         self._namespace = namespace
         self._make = client or make_client
         self._begin()
-        if hasattr(os, "register_at_fork"):
-            begin = weakref.WeakMethod(self._begin)
-            os.register_at_fork(after_in_child=lambda: (method := begin()) and method())
+        in_child(self._begin)
 
     def _begin(self) -> None:
         """At the start, and in a forked child: connections and what waits are the parent's."""

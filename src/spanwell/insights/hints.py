@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from spanwell.analysis.names import THROTTLED
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 
 AWS = "aws-api"
 RETRIES = ("retry_attempts", "http.request.resend_count")
-THROTTLED = "spanwell.throttled"
 
 _TELLING = frozenset(("db.system.name", "db.system", "rpc.system", "rpc.system.name", THROTTLED, *RETRIES))
 _SENDING = ("client", "producer")

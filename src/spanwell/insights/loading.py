@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from spanwell import _guard
 from spanwell.insights import detectors
 from spanwell.insights.hints import Limits
 from spanwell.insights.model import Thresholds
@@ -169,8 +168,3 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
     near = get_close_matches(name, list(known), 1)
     return f" (did you mean {near[0]}?)" if near else ""
-
-
-def warn(problem: str) -> None:
-    """The usual `report`: one line, once."""
-    _guard.warn_once(f"insights:{problem}", "spanwell: insights: %s", problem)

@@ -6,9 +6,7 @@ Each reader gets every observation once, as it prefers: since its last collectio
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from bisect import bisect_left
 
 from opentelemetry.sdk.metrics.export import (
@@ -28,6 +26,7 @@ from opentelemetry.sdk.metrics.export import Buckets as BucketsPoint
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from spanwell import _guard
+from spanwell._children import in_child
 from spanwell._guard import guard
 from spanwell.analysis.names import DEPENDENCY, ENTRY, INSIGHTS, SEVERITY, TYPE
 from spanwell.analysis.quantiles import Histogram as Aggregate
@@ -59,9 +58,7 @@ class Collected:
         self.scope = InstrumentationScope(SCOPE, version)
         self._feeds: list[Feed] = []
         self._lock = threading.Lock()
-        if hasattr(os, "register_at_fork"):
-            after_fork = weakref.WeakMethod(self._after_fork)
-            os.register_at_fork(after_in_child=lambda: (method := after_fork()) and method())
+        in_child(self._after_fork)
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()

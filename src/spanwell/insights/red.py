@@ -6,11 +6,10 @@ histogram is brought up to date once in 32 spans. `points` hands the sums to the
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 
+from spanwell._children import in_child
 from spanwell.analysis.names import (
     DEPENDENCY,
     ENTRY,
@@ -129,11 +128,8 @@ class Red:
         self._series: dict[tuple[str, Labels], Series] = {}
         self._known: dict[tuple[Any, ...], Series] = {}
         self._counts: dict[tuple[str, str], int] = {}
-        self.generation = 0
         self._begin()
-        if hasattr(os, "register_at_fork"):
-            after_fork = weakref.WeakMethod(self._after_fork)
-            os.register_at_fork(after_in_child=lambda: (method := after_fork()) and method())
+        in_child(self._after_fork)
 
     def _begin(self) -> None:
         self.start_ns = self.clock_ns()
@@ -141,7 +137,6 @@ class Red:
 
     def _after_fork(self) -> None:
         self._begin()
-        self.generation += 1
         self._counts = {}
         for series in list(self._series.values()):
             series.reset()

@@ -322,10 +322,10 @@ def many_but_not_too_many(world: World) -> Iterator[None]:
                 span.set_attribute("text", "x" * size)
                 span.set_attribute("number", number)
 
-    ask = shop.serve("/work/<int:count>/<int:size>", work)
+    ask = shop.serve("/lines/<int:count>/<int:size>", work)
     for count, size in (
         *((1, 1), (499, 1), (498, 100), (300, 2_000), (100, 30_000)),
         *((1, 63_000), (3, 60_000), (10, 50_000), (450, 500), (2, 62_500)),
     ):
-        ask(f"/work/{count}/{size}")
+        ask(f"/lines/{count}/{size}")
         yield
