@@ -7,7 +7,7 @@ from spanwell._guard import warn_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from opentelemetry.trace import SpanContext
@@ -81,7 +81,7 @@ class Overhead:
         self._thresholds = thresholds
         self._next = 0.0
 
-    def observe(self, operation: str, seconds: float, error: bool, now: float) -> None:
+    def observe(self, operation: str, seconds: Sequence[float], now: float) -> None:
         """Nothing: no trace shows it."""
 
     def due(self, now: float) -> list[Insight]:

@@ -152,7 +152,7 @@ def insight_stages(settings: Settings, wiring: Wiring) -> list[object]:
         from spanwell.insights.red import Red
 
         wiring.red = Red()
-    wiring.fragments = Buffer(make, every=None if wiring.red is None else wiring.red.span)
+    wiring.fragments = Buffer(make, every=None if wiring.red is None else wiring.red.spans)
     if wiring.red is not None:
         wiring.red.pull = wiring.fragments.flush
     return [wiring.fragments]

@@ -19,6 +19,7 @@ from spanwell._otel import sdk
 from spanwell.insights.red import Red
 from spanwell.insights.vitals import Vitals
 from support.servers import moto
+from support.ended import count
 
 pytestmark = pytest.mark.slow
 
@@ -106,7 +107,7 @@ def test_the_required_insights_are_counted_exactly(cloudwatch: Any) -> None:
             )
             truth[found] += 1
             red.insight(*found)
-        red.span("x", "server", True, 10**9, False, {})
+        count(red, "x", "server", True, 10**9, False, {})
         assert provider.force_flush()
     assert len(truth) == 4
     for (kind, severity), number in truth.items():
@@ -130,10 +131,10 @@ def test_durations_by_list_have_the_true_count_and_nearly_the_true_sum(
             nanoseconds = int(chance.lognormvariate(17, 1))
             entries.append(nanoseconds / 1e9)
             route = {"http.request.method": "GET", "http.route": chance.choice(["/a", "/b"])}
-            red.span("x", "server", True, nanoseconds, chance.random() < 0.1, route)
+            count(red, "x", "server", True, nanoseconds, chance.random() < 0.1, route)
             peer = chance.choice(["pay", "stock"])
             peers[peer] += 1
-            red.span("x", "client", False, nanoseconds // 2, False, {"peer.service": peer})
+            count(red, "x", "client", False, nanoseconds // 2, False, {"peer.service": peer})
         assert provider.force_flush()
     sent = told(cloudwatch, "spanwell.entry.duration", {"ServiceName": "durations"})
     assert sent["SampleCount"] == len(entries)

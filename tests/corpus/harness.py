@@ -42,6 +42,7 @@ from spanwell.insights.hints import Hints
 from spanwell.insights.loading import Loaded, load
 from spanwell.insights.model import Fragment, Insight
 from spanwell.record import EventRecord, LinkRecord, SpanRecord
+from support.ended import healthy
 
 HALVES = ("tuned", "held_out")
 START = 1_795_167_973_000_000_000
@@ -274,7 +275,7 @@ def judge(detector: str) -> Judge:
             if not fragment.whole:
                 hints = Hints.of(fragment.spans, fragment.root, loaded.thresholds)
                 root_attributes = fragment.root.attributes if fragment.root is not None else {}
-                if hints.healthy(loaded.limits, root_attributes) or not module.may(hints):
+                if healthy(fragment.spans, loaded.limits, root_attributes) or not module.may(hints):
                     continue
             found += module.detect(fragment, loaded.thresholds)
         return found

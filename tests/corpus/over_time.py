@@ -59,7 +59,8 @@ def watch(example: list[Fragment]) -> list[Insight]:
         if now - looked >= MINUTE:
             found += drift.due(now)
             looked = now
-        drift.observe(root.name, root.duration / SECOND, root.is_error, now)
+        if not root.is_error:
+            drift.observe(root.name, (root.duration / SECOND,), now)
     return found + drift.due(looked + 10 * MINUTE)
 
 

@@ -20,6 +20,7 @@ from opentelemetry.sdk.resources import Resource
 from spanwell.analysis.quantiles import Histogram
 from spanwell.insights.points import Collected
 from spanwell.insights.red import Red
+from support.ended import count
 
 durations = st.lists(st.integers(1, 10**13), max_size=80)
 EMPTY = MetricsData([ResourceMetrics(Resource({}), [], "")])
@@ -41,7 +42,7 @@ class Pair:
     def observe(self, values: list[int]) -> None:
         for value in values:
             self._histogram.record(value / 1e9)
-            self.red.span("x", "server", True, value, False, {})
+            count(self.red, "x", "server", True, value, False, {})
 
     def theirs(self) -> Any:
         data = self.reader.get_metrics_data()
@@ -64,10 +65,10 @@ def same(ours: Any, theirs: Any, scale: int) -> None:
 def at(point: Any, scale: int) -> dict[int, int]:
     """The buckets at a coarser scale."""
     found: dict[int, int] = {}
-    for position, count in enumerate(point.positive.bucket_counts):
-        if count:
+    for position, number in enumerate(point.positive.bucket_counts):
+        if number:
             index = (point.positive.offset + position) >> (point.scale - scale)
-            found[index] = found.get(index, 0) + count
+            found[index] = found.get(index, 0) + number
     return found
 
 

@@ -66,7 +66,7 @@ class Watched:
             over_time=over_time,
             clock=self.clock,
         )
-        self.buffer = Buffer(lambda: self.insights, every=every, bounds=bounds, clock=self.clock)
+        self.buffer = Buffer(lambda: self.insights, every=every, bounds=bounds)
         self.provider = TracerProvider(
             sampler=sampler, resource=Resource({"service.name": "shop"}), shutdown_on_exit=False
         )

@@ -33,6 +33,7 @@ from spanwell.export.cloudwatch_names import DEFAULT, Chosen, most, parse
 from spanwell.export.cloudwatch_values import merged, values_of
 from spanwell.insights.points import Collected, exponential
 from spanwell.insights.red import Red
+from support.ended import count
 
 DELTA, CUMULATIVE = AggregationTemporality.DELTA, AggregationTemporality.CUMULATIVE
 NOW = 1_700_000_000_000_000_000
@@ -91,7 +92,7 @@ def exporter(cloud: Cloud, *listed: str) -> CloudWatchMetricExporter:
 def test_the_three_required_metrics_go_by_default_and_nothing_else() -> None:
     cloud = Cloud()
     red = Red()
-    red.span("x", "server", True, 5, False, {})
+    count(red, "x", "server", True, 5, False, {})
     counts = insights(
         ("slow_trace", "warning", 3),
         ("trace_errors", "error", 2),
@@ -118,13 +119,14 @@ def test_without_anything_to_tell_no_client_is_made() -> None:
 def test_metrics_by_list_and_by_dimension() -> None:
     red, cloud = Red(), Cloud()
     for route, nanoseconds in (("/a", 10), ("/a", 20), ("/b", 30)):
-        red.span("x", "server", True, nanoseconds * 10**9, False, {"http.request.method": "GET", "http.route": route})
+        attributes = {"http.request.method": "GET", "http.route": route}
+        count(red, "x", "server", True, nanoseconds * 10**9, False, attributes)
     sent = exporter(cloud, "entry.duration", "insights")
     sent.export(Collected(red).attach(delta=True).add(data(insights(("n_plus_one", "warning", 4)))))
     totals = cloud.totals
     assert totals["spanwell.entry.duration", (("ServiceName", "shop"),)] == pytest.approx(60, rel=0.01)
     assert totals["n_plus_one", (("Severity", "warning"), ("ServiceName", "shop"))] == 4
-    red.span("x", "server", True, 10**9, False, {"http.request.method": "GET", "http.route": "/a"})
+    count(red, "x", "server", True, 10**9, False, {"http.request.method": "GET", "http.route": "/a"})
     cloud = Cloud()
     exporter(cloud, "entry.duration:operation").export(Collected(red).attach(delta=True).add(data()))
     assert list(cloud.totals) == [("spanwell.entry.duration", (("Operation", "GET /a"), ("ServiceName", "shop")))]

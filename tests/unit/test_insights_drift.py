@@ -7,7 +7,7 @@ import os
 import random
 
 from spanwell.insights.detectors.latency_degradation import DEFAULTS, NAME
-from spanwell.insights.drift import LONGEST_WINDOW, MOST_OPERATIONS, WINDOW, Drift
+from spanwell.insights.drift import LONGEST_WINDOW, MOST_OPERATIONS, WINDOW, Drift, _Window
 from spanwell.insights.model import Insight, Thresholds
 
 
@@ -22,7 +22,7 @@ class Traffic:
         found = []
         for _ in range(minutes):
             for each in range(requests):
-                self.drift.observe(name, seconds, False, self.now + each * WINDOW / requests)
+                self.drift.observe(name, [seconds], self.now + each * WINDOW / requests)
             self.now += WINDOW
             found += self.drift.due(self.now)
         return found
@@ -76,7 +76,7 @@ def test_noise_is_no_change() -> None:
     found = []
     for _ in range(1_000):
         for _ in range(20):
-            drift.observe("GET /", luck.lognormvariate(0.5, 0.8), False, now)
+            drift.observe("GET /", [luck.lognormvariate(0.5, 0.8)], now)
             now += WINDOW / 20
         found += drift.due(now)
     assert found == []
@@ -101,13 +101,11 @@ def test_a_window_goes_on_until_it_has_requests_enough_but_not_for_ever() -> Non
     assert rare.pass_by(600, 0.9, requests=1) == []
 
 
-def test_failures_and_nonsense_do_not_count() -> None:
+def test_nonsense_does_not_count() -> None:
     traffic = Traffic()
     traffic.pass_by(60, 0.3)
     for _ in range(60):
-        for seconds, error in ((9.0, True), (math.nan, False), (math.inf, False), (-1.0, False)):
-            for _ in range(30):
-                traffic.drift.observe("GET /", seconds, error, traffic.now)
+        traffic.drift.observe("GET /", [math.nan, math.inf, -1.0] * 30, traffic.now)
         assert traffic.pass_by(1, 0.3) == []
 
 
@@ -116,6 +114,20 @@ def test_a_clock_that_goes_backwards() -> None:
     traffic.pass_by(60, 0.3)
     traffic.now -= 100_000
     assert traffic.pass_by(30, 0.3) == []
+
+
+def test_many_requests_a_minute_are_thinned_evenly() -> None:
+    traffic = Traffic()
+    assert traffic.pass_by(60, 0.3, requests=40) == []
+    window = _Window()
+    for start in range(0, 100_000, 7):
+        window.add([(start + each) % 1_000 / 1_000 for each in range(7)])
+    assert window.count == 100_002
+    assert 500 <= len(window._values) <= 1_000
+    assert math.isclose(window.quantile(0.95), 0.95, abs_tol=0.01)
+    window = _Window()
+    window.add([0.1, 0.2, 0.3])
+    assert (window.quantile(0.5), window.quantile(0.95), window.count) == (0.2, 0.3, 3)
 
 
 def test_thresholds_of_one_operation() -> None:
@@ -129,7 +141,7 @@ def test_thresholds_of_one_operation() -> None:
 def test_there_are_at_most_a_hundred_operations_and_idle_ones_make_room() -> None:
     drift = Drift()
     for number in range(3 * MOST_OPERATIONS):
-        drift.observe(f"GET /{number}", 0.1, False, 0.0)
+        drift.observe(f"GET /{number}", [0.1], 0.0)
     assert drift.ignored == 2 * MOST_OPERATIONS
     traffic = Traffic(drift)
     traffic.now = 10_000.0
@@ -143,6 +155,6 @@ def test_a_forked_child_begins_anew() -> None:
     with traffic.drift._lock:
         child = os.fork()
         if child == 0:  # the lock that was held at the fork is not held here
-            traffic.drift.observe("GET /", 0.3, False, traffic.now)
+            traffic.drift.observe("GET /", [0.3], traffic.now)
             os._exit(0 if traffic.drift.due(traffic.now) == [] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

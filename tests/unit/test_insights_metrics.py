@@ -28,6 +28,7 @@ from spanwell.insights.points import BOUNDS, Collected
 from spanwell.insights.red import Red
 from spanwell.insights.vitals import Vitals, p99
 from spanwell.settings import Settings
+from support.ended import count
 
 DELTA, CUMULATIVE = AggregationTemporality.DELTA, AggregationTemporality.CUMULATIVE
 EMPTY = MetricsData([ResourceMetrics(Resource({}), [], "")])
@@ -76,7 +77,7 @@ def test_each_reader_gets_every_observation_as_it_prefers() -> None:
     counts: list[list[tuple[int, float]]] = [[], [], []]
     for number in (1, 2, 3):
         for _ in range(number):
-            red.span("x", "server", True, 10**9, False, {})
+            count(red, "x", "server", True, 10**9, False, {})
             red.insight("slow_trace", "warning")
         for reader, seen in zip(readers, counts, strict=True):
             data = reader.get_metrics_data()
@@ -96,7 +97,7 @@ def test_the_times_of_points_join_and_never_go_back() -> None:
     times = []
     for now in (2000, 1500, 3000):
         clock.now = now
-        red.span("x", "server", True, 1, False, {})
+        count(red, "x", "server", True, 1, False, {})
         for feed in (delta, cumulative):
             point = metric(feed.add(EMPTY), "spanwell.entry.duration").data_points[0]
             times.append((point.start_time_unix_nano, point.time_unix_nano))
@@ -110,7 +111,7 @@ def test_a_reader_of_another_package_gets_fixed_buckets() -> None:
     provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
     Vitals(red=red).register(provider.get_meter("spanwell"))
     for milliseconds in (1, 3, 3, 20_000):
-        red.span("x", "server", True, milliseconds * 10**6, False, {})
+        count(red, "x", "server", True, milliseconds * 10**6, False, {})
     reader.collect()
     (point,) = metric(reader.data, "spanwell.entry.duration").data_points
     assert point.explicit_bounds == BOUNDS
@@ -122,7 +123,7 @@ def test_nothing_is_added_where_nothing_was_counted_or_nobody_knows_whose_it_is(
     red = Red()
     feed = Collected(red).attach(delta=True)
     assert feed.add(EMPTY) is EMPTY
-    red.span("x", "server", True, 1, False, {})
+    count(red, "x", "server", True, 1, False, {})
     assert feed.add(MetricsData([])) == MetricsData([])
     assert metric(feed.add(EMPTY), "spanwell.entry.duration").data_points[0].count == 1
 
@@ -140,12 +141,12 @@ def test_an_error_of_ours_costs_the_readers_own_metrics_nothing(monkeypatch: pyt
 def test_a_child_tells_of_its_own_alone() -> None:
     red = Red()
     feed = Collected(red).attach(delta=False)
-    red.span("x", "server", True, 1, False, {})
+    count(red, "x", "server", True, 1, False, {})
     feed.add(EMPTY)
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        red.span("x", "server", True, 1, False, {})
+        count(red, "x", "server", True, 1, False, {})
         os.write(writing, str(metric(feed.add(EMPTY), "spanwell.entry.duration").data_points[0].count).encode())
         os._exit(0)
     os.waitpid(pid, 0)

@@ -11,6 +11,7 @@ import pytest
 from spanwell.analysis.names import DEPENDENCY, ENTRY
 from spanwell.insights import labels
 from spanwell.insights.red import Red
+from support.ended import count
 
 MS = 1_000_000
 HTTP = {"http.request.method": "GET", "http.route": "/orders/{id}", "http.response.status_code": 200}
@@ -29,7 +30,7 @@ def entry(
     attributes: dict[str, Any], *, name: str = "x", kind: str = "server", failed: bool = False
 ) -> dict[str, str]:
     red = Red()
-    red.span(name, kind, True, MS, failed, attributes)
+    count(red, name, kind, True, MS, failed, attributes)
     metric, named = one(red)
     assert metric == ENTRY
     return named
@@ -37,7 +38,7 @@ def entry(
 
 def call(attributes: dict[str, Any], *, kind: str = "client", failed: bool = False) -> dict[str, str]:
     red = Red()
-    red.span("x", kind, False, MS, failed, attributes)
+    count(red, "x", kind, False, MS, failed, attributes)
     metric, named = one(red)
     assert metric == DEPENDENCY
     return named
@@ -131,15 +132,15 @@ def test_the_peer_and_what_it_is_asked_for(attributes: dict[str, Any], peer: str
 
 def test_what_is_neither_entry_nor_call_does_not_count() -> None:
     red = Red()
-    red.span("x", "internal", False, MS, True, {})
-    red.span("x", "server", False, MS, True, HTTP)
+    count(red, "x", "internal", False, MS, True, {})
+    count(red, "x", "server", False, MS, True, HTTP)
     assert counted(red) == {}
 
 
 def test_two_urls_of_one_host_are_one_series_and_two_hosts_are_two() -> None:
     red = Red()
     for url in ("http://a/1", "http://a/2", "http://b/1"):
-        red.span("GET", "client", False, MS, False, {"http.method": "GET", "http.url": url})
+        count(red, "GET", "client", False, MS, False, {"http.method": "GET", "http.url": url})
     assert sorted(counted(red).values()) == [1, 2]
 
 
@@ -150,14 +151,14 @@ def test_each_sort_of_call_has_keys_of_its_own() -> None:
         attributes: dict[str, Any] = dict.fromkeys(keys, "v")
         for key in ("service.peer.name", "peer.service", "aws.remote.service"):
             del attributes[key]
-        red.span("x", "client", False, MS, False, attributes)
+        count(red, "x", "client", False, MS, False, attributes)
     assert len(red._known) == 4
 
 
 def test_operations_beyond_the_limit_are_other_and_nothing_is_lost() -> None:
     red = Red(max_operations=3)
     for number in range(10):
-        red.span("GET", "server", True, MS, False, {**HTTP, "http.route": f"/{'abcdefghij'[number]}"})
+        count(red, "GET", "server", True, MS, False, {**HTTP, "http.route": f"/{'abcdefghij'[number]}"})
     found = {dict(named)["spanwell.operation"]: count for (_, named), count in counted(red).items()}
     assert found == {"GET /a": 1, "GET /b": 1, "GET /c": 1, "other": 7}
 
@@ -166,8 +167,8 @@ def test_the_number_of_series_is_bounded_whatever_comes() -> None:
     red = Red(max_series=60, max_operations=1000, max_peers=1000)
     for number in range(3000):
         error = {"error.type": f"E{number % 500}"}
-        red.span("GET", "server", True, MS, number % 2 == 0, {"http.route": f"/r{number}", **HTTP, **error})
-        red.span("GET", "client", False, MS, number % 3 == 0, {"server.address": f"h{number}", **error})
+        count(red, "GET", "server", True, MS, number % 2 == 0, {"http.route": f"/r{number}", **HTTP, **error})
+        count(red, "GET", "client", False, MS, number % 3 == 0, {"server.address": f"h{number}", **error})
         red.insight(f"own_{number}", ("info", "warning", "error")[number % 3])
     assert red.series <= 60
     assert sum(counted(red).values()) == 6000
@@ -178,15 +179,15 @@ def test_the_number_of_series_is_bounded_whatever_comes() -> None:
 def test_long_values_of_requests_are_not_remembered() -> None:
     red = Red()
     for number in range(50):
-        red.span("x", "client", False, MS, False, {"server.address": "h" * 100_000 + str(number)})
+        count(red, "x", "client", False, MS, False, {"server.address": "h" * 100_000 + str(number)})
     assert len(red._known) == 0
     assert red.series == 1
 
 
 def test_values_of_odd_types_do_no_harm() -> None:
     red = Red()
-    red.span("x", "server", True, -5, False, {"http.request.method": ["GET"], "http.route": 7})
-    red.span("x", "client", False, 2**80, False, {"server.address": ("a",), "server.port": {}})
+    count(red, "x", "server", True, -5, False, {"http.request.method": ["GET"], "http.route": 7})
+    count(red, "x", "client", False, 2**80, False, {"server.address": ("a",), "server.port": {}})
     assert sum(counted(red).values()) == 2
 
 
@@ -197,7 +198,7 @@ def test_no_observation_of_any_thread_is_lost() -> None:
 
     def work() -> None:
         for number in range(5000):
-            red.span("GET", "server", True, number, False, HTTP)
+            count(red, "GET", "server", True, number, False, HTTP)
 
     def collect() -> None:
         while not done.is_set():
@@ -218,13 +219,13 @@ def test_no_observation_of_any_thread_is_lost() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_child_counts_from_nothing() -> None:
     red = Red()
-    red.span("GET", "server", True, MS, False, HTTP)
+    count(red, "GET", "server", True, MS, False, HTTP)
     red.insight("slow_trace", "warning")
     red._lock.acquire()  # as if another thread were in the middle of something
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        red.span("GET", "server", True, MS, False, {**HTTP, "http.route": "/b"})
+        count(red, "GET", "server", True, MS, False, {**HTTP, "http.route": "/b"})
         os.write(writing, f"{sorted(counted(red).values())} {red.insights()}".encode())
         os._exit(0)
     os.waitpid(pid, 0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, StatusCode
 
 from spanwell import _guard
 from spanwell.insights import written
@@ -162,11 +162,11 @@ class OverTime:
     """Notes what it is given; something is due at every look."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[str, float, bool]] = []
+        self.seen: list[tuple[str, float]] = []
         self.looks: list[float] = []
 
-    def observe(self, operation: str, seconds: float, error: bool, now: float) -> None:
-        self.seen.append((operation, seconds, error))
+    def observe(self, operation: str, seconds: Sequence[float], now: float) -> None:
+        self.seen += [(operation, each) for each in seconds]
 
     def due(self, now: float) -> list[Insight]:
         self.looks.append(now)
@@ -178,15 +178,21 @@ def test_what_judges_operations_sees_each_local_root_and_is_asked_once_a_second(
     watched = Watched(over_time=lambda: [over_time])
     begun = watched.clock.now
     for number in range(200):
-        start = 1_000_000_000
+        start = 1_000_000_000 + number * 10_000_000
         span = watched.tracer.start_span("GET /", kind=SpanKind.SERVER, start_time=start)
         span.end(end_time=start + 500_000_000)
         watched.tracer.start_span("a call", kind=SpanKind.CLIENT).end()
         watched.clock.now = begun + number * 0.01
+    failed = watched.tracer.start_span("fails", start_time=0)
+    failed.set_status(StatusCode.ERROR)
+    failed.end(end_time=4_000_000_000)
     watched.clock.now += 1
-    watched.tracer.start_span("last").end()
-    assert over_time.seen == [("GET /", 0.5, False)] * 200 + [("last", over_time.seen[-1][1], False)]
-    assert over_time.looks == [begun, begun + 1, begun + 2.99]
+    watched.tracer.start_span("last", start_time=0).end(end_time=6_000_000_000)
+    assert over_time.seen == [("GET /", 0.5)] * 200 + [("last", 6.0)]
+    assert over_time.looks[0] == begun
+    assert all(b - a >= 1 for a, b in zip(over_time.looks, over_time.looks[1:], strict=False))
+    assert over_time.looks[-1] == begun + 2.99
+    assert len(over_time.looks) == 3
     assert [(one.type, context) for one, _, context in watched.told] == [("latency_degradation", None)] * 3
 
 
@@ -197,8 +203,8 @@ def test_one_that_fails_is_switched_off(caplog: pytest.LogCaptureFixture) -> Non
 
     good = OverTime()
     watched = Watched(over_time=lambda: [Fails(), good])
-    for _ in range(2):
-        watched.tracer.start_span("root").end()
+    for second in (1, 3):
+        watched.tracer.start_span("root", start_time=0).end(end_time=second * 1_000_000_000)
         watched.clock.now += 2
     assert len(good.looks) == 2
     assert [record.message for record in caplog.records] == [

@@ -7,6 +7,7 @@ and mappings that another thread may be iterating over stay as they are.
 from __future__ import annotations
 
 from copy import copy
+from operator import attrgetter
 from typing import Final
 
 from opentelemetry.attributes import BoundedAttributes
@@ -15,7 +16,7 @@ from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from opentelemetry.sdk.trace import ReadableSpan
@@ -125,12 +126,22 @@ def parts(span: ReadableSpan) -> tuple[str, str | None, Mapping[str, Any] | None
     )
 
 
+beginning: Callable[[ReadableSpan], tuple[SpanContext, SpanContext | None, int]]
+beginning = attrgetter("_context", "_parent", "_start_time")
+"""Context, parent and start of a span in one call: as properties they are three, where hardly more should be."""
+
+
 def ended(span: ReadableSpan) -> Ended:
     """What an ended span says, in one look: each property of a span is a Python call, and some make a copy."""
     attributes: Any = span._attributes
     events: Any = span._events
     links: Any = span._links
     status = span._status
+    code = status._status_code
+    try:
+        attributes, events, links = attributes._dict, events._dq, links._dq
+    except AttributeError:  # of a span that the SDK did not make
+        attributes, events, links = _plain(attributes, "_dict"), _plain(events, "_dq"), _plain(links, "_dq")
     return (
         span._context,  # type: ignore[return-value]  # what has ended has one
         span._parent,
@@ -138,14 +149,18 @@ def ended(span: ReadableSpan) -> Ended:
         span._kind,
         span._start_time or 0,
         span._end_time or 0,
-        "error" if status._status_code is _ERROR else "ok" if status._status_code is _OK else "unset",
-        getattr(attributes, "_dict", attributes) or {},
+        "error" if code is _ERROR else "ok" if code is _OK else "unset",
+        attributes or {},
         # Not the lists themselves: an empty one is most of the memory that a span needs.
-        getattr(events, "_dq", events) or (),
-        getattr(links, "_dq", links) or (),
+        events or (),
+        links or (),
         status._description or "",
         span._instrumentation_scope,
     )
+
+
+def _plain(holder: Any, inner: str) -> Any:
+    return getattr(holder, inner, holder)
 
 
 def rename(span: ReadableSpan, name: str) -> None:

@@ -105,7 +105,8 @@ class History:
                 if len(self._services) >= _MOST_SERVICES:
                     continue
                 drift = self._services[span.service] = Drift(self._thresholds)
-            drift.observe(span.name, span.duration / 1e9, span.is_error, span.end_ns / 1e9)
+            if not span.is_error:
+                drift.observe(span.name, (span.duration / 1e9,), span.end_ns / 1e9)
         if now < self._next_due:
             return []
         self._next_due = now + 1.0

@@ -17,14 +17,15 @@ import os
 import threading
 import weakref
 from collections import deque
-from math import inf
+from math import ceil, inf
 
-from spanwell.analysis.quantiles import Histogram
 from spanwell.insights.detectors.latency_degradation import DEFAULTS, ESCALATED, NAME, RESOLVED, STARTED, insight
 from spanwell.insights.model import ERROR, WARNING, Thresholds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from spanwell.insights.model import Insight
 
 WINDOW = 60.0
@@ -39,7 +40,7 @@ _WEEK, _DAY = 2 / 10_081, 2 / 1_441
 # The mean of `short` over time deviates by 0.28 times the mean deviation of points: four times that is no chance.
 _SURE = 1.1
 _QUANTILE = 0.95
-_BUCKETS = 80
+_MOST_VALUES = 1_000
 _MOST_WAITING = 1_000
 
 
@@ -64,22 +65,20 @@ class Drift:
         self._next_search = -inf
         self.ignored = 0
 
-    def observe(self, operation: str, seconds: float, error: bool, now: float) -> None:
-        """One request. Failed ones say nothing about how long the work takes: they fail fast, or time out."""
-        if error or not 0 <= seconds < inf:
-            return
+    def observe(self, operation: str, seconds: Sequence[float], now: float) -> None:
+        """Requests, and how long they took; best without those that failed, which say nothing about the work."""
         with self._lock:
             found = self._operations.get(operation)
             if found is None:
                 if len(self._operations) >= MOST_OPERATIONS and not self._make_room(now):
-                    self.ignored += 1
+                    self.ignored += len(seconds)
                     return
                 found = self._operations[operation] = _Operation(operation, now)
             elif now - found.opened >= WINDOW:
                 self._close(found, now)
             if not found.window.count:
                 found.opened = now
-            found.window.observe(seconds)
+            found.window.add([each for each in seconds if 0 <= each < inf])
             found.seen = now
 
     def due(self, now: float) -> list[Insight]:
@@ -101,7 +100,7 @@ class Drift:
                 self._waiting.append(insight(operation.name, state, before, short))
         elif now - operation.opened < LONGEST_WINDOW:
             return
-        operation.window = Histogram(_BUCKETS)
+        operation.window = _Window()
         operation.opened = now
 
     def _make_room(self, now: float) -> bool:
@@ -121,6 +120,29 @@ def _forget(reference: weakref.ref[Drift]) -> None:
         drift._forget()
 
 
+class _Window:
+    """The durations of a while: all of them or, of many, every second, every fourth, ... in the order they came."""
+
+    __slots__ = ("_step", "_values", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._step = 1
+        self._values: list[float] = []
+
+    def add(self, seconds: Sequence[float]) -> None:
+        """Some more."""
+        self._values.extend(seconds[-self.count % self._step :: self._step])
+        self.count += len(seconds)
+        while len(self._values) > _MOST_VALUES:
+            del self._values[1::2]
+            self._step *= 2
+
+    def quantile(self, q: float) -> float:
+        """By nearest rank."""
+        return sorted(self._values)[max(0, ceil(q * len(self._values)) - 1)]
+
+
 class _Operation:
     """Averages in seconds. scatter: how far points are from `long`, as a share of it, while all is well. tripped: a
     sudden change that has not gone. severity: of what was said and holds, or ""."""
@@ -131,7 +153,7 @@ class _Operation:
 
     def __init__(self, name: str, now: float) -> None:
         self.name = name
-        self.window = Histogram(_BUCKETS)
+        self.window = _Window()
         self.opened = self.seen = now
         self.points = 0
         self.short = self.long = self.usual = self.scatter = 0.0

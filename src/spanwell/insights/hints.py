@@ -8,14 +8,14 @@ from spanwell.analysis.names import THROTTLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping, Sequence
     from typing import Any
 
     from spanwell.insights.model import Thresholds
     from spanwell.record import SpanRecord
 
 AWS = "aws-api"
-RETRIES = ("retry_attempts", "http.request.resend_count")
+RETRIES = _RETRIED, _RESENT = "retry_attempts", "http.request.resend_count"
 
 _TELLING = frozenset(("db.system.name", "db.system", "rpc.system", "rpc.system.name", THROTTLED, *RETRIES))
 _SENDING = ("client", "producer")
@@ -61,7 +61,7 @@ class Hints:
     def of(cls, spans: Iterable[SpanRecord], root: SpanRecord | None, thresholds: Thresholds | None = None) -> Hints:
         """The same numbers from records."""
         hints = cls(thresholds)
-        hints.count(map(_as_ended, spans), _SENDING)
+        hints.count(map(as_ended, spans), _SENDING)
         if root is not None:
             hints.end(root.name, root.kind, root.duration, root.is_error, root.attributes)
         return hints
@@ -119,20 +119,6 @@ class Hints:
         if get(THROTTLED):
             self.throttled += 1
 
-    def healthy(self, limits: Limits, root_attributes: Mapping[str, Any]) -> bool:
-        """Whether none of our detectors can find anything; `root_attributes`: of the local root."""
-        return (
-            not self.errors
-            and self.longest_ns < limits.nanoseconds
-            and self.clients_ns < limits.nanoseconds
-            and self.clients < limits.clients
-            and not self.retries
-            and not self.throttled
-            and self.spans < limits.spans
-            and self.largest_bytes < limits.size
-            and root_attributes.keys().isdisjoint(limits.keys)
-        )
-
     def end(self, name: str, kind: str, nanoseconds: int, error: bool, attributes: Mapping[str, Any]) -> None:
         """The local root has ended."""
         self.root_name, self.root_kind, self.root_ns, self.root_error = name, kind, nanoseconds, error
@@ -142,7 +128,51 @@ class Hints:
             self.server_status = status
 
 
-def _as_ended(span: SpanRecord) -> tuple[Any, ...]:
+def healthy(  # noqa: C901 - a call for each span would cost more than all its branches
+    spans: Sequence[tuple[Any, ...]], limits: Limits, root_attributes: Mapping[str, Any], sending: tuple[Any, Any]
+) -> bool:
+    """Whether none of our detectors can find anything in ended spans, each as `_otel.spans.ended` has it.
+
+    sending: the kinds that are CLIENT and PRODUCER. One pass that counts little: most traces are healthy, and for
+    these it is all that is done.
+    """
+    longest, largest, most = limits.nanoseconds, limits.size, limits.clients
+    client, producer = sending
+    clients = clients_ns = 0
+    for _, _, _, kind, start, end, status, attributes, events, _, _, _ in spans:
+        nanoseconds = end - start
+        if nanoseconds >= longest or status == "error":
+            return False
+        if kind is client or kind is producer:
+            clients += 1
+            if nanoseconds > 0:
+                clients_ns += nanoseconds
+            if attributes.get("http.response.status_code") == _TOO_MANY:
+                return False
+        if (_RETRIED in attributes or _RESENT in attributes or THROTTLED in attributes) and _troubled(attributes):
+            return False
+        size = 0
+        for value in attributes.values():
+            if value.__class__ is str:
+                size += len(value)
+            elif value.__class__ is tuple:
+                size += _length(value)
+        if size >= largest or (events and size + _of_events(events) >= largest):
+            return False
+    return (
+        clients < most
+        and clients_ns < longest
+        and len(spans) < limits.spans
+        and root_attributes.keys().isdisjoint(limits.keys)
+    )
+
+
+def _troubled(attributes: Mapping[str, Any]) -> bool:
+    return bool(attributes.get(_RETRIED) or attributes.get(_RESENT) or attributes.get(THROTTLED))
+
+
+def as_ended(span: SpanRecord) -> tuple[Any, ...]:
+    """As far as it is counted here."""
     times = span.start_ns, span.end_ns
     return (None, None, span.name, span.kind, *times, span.status, span.attributes, span.events)
 

@@ -109,8 +109,8 @@ if TYPE_CHECKING:
     class OverTime(Protocol):
         """What judges an operation over time, such as latency_degradation. Called from every thread."""
 
-        def observe(self, operation: str, seconds: float, error: bool, now: float) -> object:
-            """A local root has ended; `now`: monotonic seconds."""
+        def observe(self, operation: str, seconds: Sequence[float], now: float) -> object:
+            """Local roots that did not fail have ended, and took so long; `now`: monotonic seconds."""
 
         def due(self, now: float) -> Iterable[Insight]:
             """What has been found since the last call; called at most once a second."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from opentelemetry.trace import SpanKind
+
 from spanwell._otel.spans import FLAGS, REMOTE, SPAN_ID, STATE, TRACE_ID
 from spanwell.record import EventRecord, LinkRecord, SpanRecord
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 KINDS = ("internal", "server", "client", "producer", "consumer")
 """By the value of a SpanKind."""
+
+SENDING = (SpanKind.CLIENT, SpanKind.PRODUCER)
 
 _REMOTE_KNOWN, _REMOTE = 0x100, 0x200
 

@@ -10,6 +10,7 @@ import threading
 import time
 
 from spanwell._children import in_child
+from spanwell._otel.spans import REMOTE
 from spanwell.analysis.names import (
     DEPENDENCY,
     ENTRY,
@@ -25,14 +26,18 @@ from spanwell.analysis.quantiles import Histogram
 from spanwell.insights import labels
 from spanwell.insights.cardinality import OTHER, Budget, Names
 from spanwell.insights.paths import template
+from spanwell.insights.records import KINDS, SENDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any, TypeAlias
+
+    from spanwell._otel.spans import Ended
 
     Labels: TypeAlias = "tuple[tuple[str, str], ...]"
 
+_CLIENT, _PRODUCER = SENDING
 _PENDING = 32
 _REMEMBERED = 4096
 _MAX_REMEMBERED_TEXT = 1024
@@ -105,7 +110,7 @@ def _nothing() -> None:
 class Red:
     """Aggregates of entry spans, of calls to dependencies, and the number of insights; each label set bounded.
 
-    `pull` is called before anything is handed out: whoever has spans for `span` that wait brings them now.
+    `pull` is called before anything is handed out: whoever has spans for `spans` that wait brings them now.
 
     max_series: label sets in this process, beyond which spans count in the series of `other`. max_operations and
     max_peers: different values of those labels.
@@ -145,38 +150,37 @@ class Red:
 
     # --- what comes in ------------------------------------------------------------------------------------------
 
-    def span(
-        self, name: str, kind: str, root: bool, nanoseconds: int, failed: bool, attributes: Mapping[str, Any]
-    ) -> None:
-        """Count one ended span that was recorded, sampled or not.
+    def spans(self, ended: Iterable[Ended]) -> None:
+        """Count spans that were recorded, sampled or not: those that have no parent here, and all calls. Only reads.
 
-        kind: as in SpanRecord. root: it has no parent, or a remote one. Of no interest, and best not handed over, is
-        a span that is no local root and neither client nor producer. `attributes` are only read.
+        Several at once: each by a call of its own would cost twice as much.
         """
-        get = attributes.get
-        key: tuple[Any, ...]
-        if kind == "client" or kind == "producer":
-            host = get("server.address") or get("net.peer.name") or labels.authority(attributes)
-            sort, keys = _sort(attributes)
-            key = (sort, kind, failed, host, *map(get, keys))
-        elif not root:
-            return
-        elif "http.request.method" in attributes or "http.method" in attributes:
-            path = labels.raw_path(attributes) if not get("http.route") else ""
-            key = (kind, failed, path and template(path), *map(get, labels.REQUEST))
-        else:
-            key = (kind, failed, name, *map(get, labels.WORK))
-        try:
-            series = self._known.get(key)
-        except TypeError:  # a list among the values: of a span that was not made by the SDK
-            key, series = (), None
-        if series is None:
-            series = self._find(name, kind, failed, attributes, key)
-        pending = series.pending
-        if len(pending) < _PENDING - 1:
-            pending.append(nanoseconds)
-        else:
-            series.observe(nanoseconds)
+        for _, parent, name, kind, start, end, status, attributes, _, _, _, _ in ended:
+            get, failed = attributes.get, status == "error"
+            key: tuple[Any, ...]
+            if kind is _CLIENT or kind is _PRODUCER:
+                host = get("server.address") or get("net.peer.name") or labels.authority(attributes)
+                sort, keys = _sort(attributes)
+                key = (sort, kind is _CLIENT, failed, host, *map(get, keys))
+            elif parent is not None and not parent[REMOTE]:
+                continue
+            elif "http.request.method" in attributes or "http.method" in attributes:
+                path = labels.raw_path(attributes) if not get("http.route") else ""
+                key = (KINDS[kind.value], failed, path and template(path), *map(get, labels.REQUEST))
+            else:
+                key = (KINDS[kind.value], failed, name, *map(get, labels.WORK))
+            try:
+                series = self._known.get(key)
+            except TypeError:  # a list among the values: of a span that was not made by the SDK
+                key, series = (), None
+            if series is None:
+                series = self._find(name, KINDS[kind.value], failed, attributes, key)
+            pending = series.pending
+            nanoseconds = end - start if end > start else 0
+            if len(pending) < _PENDING - 1:
+                pending.append(nanoseconds)
+            else:
+                series.observe(nanoseconds)
 
     def insight(self, kind: str, severity: str) -> None:
         """Count one insight of type `kind`."""

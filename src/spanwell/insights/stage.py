@@ -6,15 +6,14 @@ import threading
 import time
 from itertools import islice
 
-from opentelemetry.trace import SpanKind
-
 from spanwell import _guard
 from spanwell._children import in_child
 from spanwell._otel import spans as otel_spans
 from spanwell.insights import detectors as table
+from spanwell.insights.hints import Hints, healthy
 from spanwell.insights.labels import entry_operation
 from spanwell.insights.model import Fragment
-from spanwell.insights.records import KINDS, records
+from spanwell.insights.records import KINDS, SENDING, records
 from spanwell.insights.written import write
 
 TYPE_CHECKING = False
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
     from spanwell._otel.spans import Ended
-    from spanwell.insights.buffer import Local
     from spanwell.insights.loading import Loaded
     from spanwell.insights.model import Detector, Insight, OverTime
 
@@ -38,7 +36,7 @@ _EACH = 20
 
 _PAUSE = 1.0
 _TOGETHER = 32
-_CLIENT, _PRODUCER = SpanKind.CLIENT, SpanKind.PRODUCER
+_CLIENT, _PRODUCER = SENDING
 
 
 class Insights:
@@ -70,8 +68,9 @@ class Insights:
     def _begin(self) -> None:
         """At the start, and in a forked child, which has seen no operation yet."""
         self._next_due = float("-inf")
+        self._due_ns = 0
         self._looking = threading.Lock()  # held by whoever follows operations, and never waited for
-        self._ended: list[tuple[str, Mapping[str, Any], int, bool]] = []
+        self._ended: list[Ended] = []
         self._over_time: list[OverTime] = list(self._make_over_time())
 
     def _use(self, detectors: Sequence[Detector]) -> None:
@@ -80,30 +79,42 @@ class Insights:
 
     # --- a local root has ended ---------------------------------------------------------------------------------
 
-    def __call__(self, local: Local, root: Ended, span: ReadableSpan) -> None:
-        """`span` has ended, and with it `local`, whose last span is `root`."""
-        context, _, name, kind, start, end, status, attributes, _, _, _, _ = root
-        hints = local.hints
-        asked = self._users if hints.healthy(self._limits, attributes) else self._all
+    def __call__(self, spans: Sequence[Ended], rest: Hints | None, span: ReadableSpan) -> None:
+        """A local root has ended, which is `span` and the last of `spans`; rest: of those that are not here."""
+        root = spans[-1]
+        asked = self._all
+        if rest is None and healthy(spans, self._limits, root[7], SENDING):
+            asked = self._users
         if asked:
-            hints.thresholds = self._thresholds
-            hints.end(name, KINDS[kind.value], end - start if end > start else 0, status == "error", attributes)
-            found = self._detect(asked, local)
-            if found:
-                otel_spans.write(span, write(found.items()))
-                self._tell_all(found, context)
-        if self._over_time and not (kind is _CLIENT or kind is _PRODUCER):
-            self._ended.append((name, attributes, end - start, status == "error"))
-            now = self._clock()
-            if now >= self._next_due or len(self._ended) >= _TOGETHER:
-                self._follow(now)
+            self._ask(asked, spans, rest, span)
+        if self._over_time and root[3] is not _CLIENT and root[3] is not _PRODUCER:
+            waiting = self._ended
+            waiting.append(root)
+            # Its end instead of a clock: to know that nothing is due is all that most of them need.
+            if len(waiting) >= _TOGETHER or root[5] >= self._due_ns:
+                self._follow()
 
-    def _detect(self, detectors: Sequence[Detector], local: Local) -> dict[str, Insight]:
+    def _ask(
+        self, detectors: Sequence[Detector], spans: Sequence[Ended], rest: Hints | None, span: ReadableSpan
+    ) -> None:
+        context, _, name, kind, start, end, status, attributes, _, _, _, _ = spans[-1]
+        hints, dropped = rest or Hints(), 0 if rest is None else rest.spans
+        hints.count(spans, SENDING)
+        hints.thresholds = self._thresholds
+        hints.end(name, KINDS[kind.value], end - start if end > start else 0, status == "error", attributes)
+        found = self._detect(detectors, spans, dropped, hints)
+        if found:
+            otel_spans.write(span, write(found.items()))
+            self._tell_all(found, context)
+
+    def _detect(
+        self, detectors: Sequence[Detector], ended: Sequence[Ended], dropped: int, hints: Hints
+    ) -> dict[str, Insight]:
         """Fingerprint -> insight. The records are made once a detector wants them."""
         asked = []
         for detector in detectors:
             try:
-                if detector.may(local.hints):
+                if detector.may(hints):
                     asked.append(detector)
             except Exception as problem:
                 self._switch_off(detector, problem)
@@ -111,8 +122,8 @@ class Insights:
             return {}
         resource = self._resource()
         service = str(resource.get("service.name") or "")
-        spans = records(local.spans, service, resource)
-        fragment = Fragment(spans, spans[-1], dropped=local.dropped)
+        spans = records(ended, service, resource)
+        fragment = Fragment(spans, spans[-1], dropped=dropped)
         found: dict[str, Insight] = {}
         for detector in asked:
             try:
@@ -128,21 +139,23 @@ class Insights:
 
     # --- over time ----------------------------------------------------------------------------------------------
 
-    def _follow(self, now: float) -> None:
+    def _follow(self) -> None:
         """What has ended since the last time: one by one each would cost twice as much."""
         if not self._looking.acquire(blocking=False):
             return
         try:
-            number = len(self._ended)
-            ended = self._ended[:number]
-            del self._ended[:number]
+            ended = self._taken()
+            now = self._clock()
             due = now >= self._next_due
             if due:
                 self._next_due = now + _PAUSE
+            if ended:
+                self._due_ns = ended[-1][5] + int((self._next_due - now) * 1e9)
+            operations = _served(ended)
             for each in self._over_time:
                 try:
-                    for name, attributes, nanoseconds, error in ended:
-                        each.observe(entry_operation(name, attributes), max(0, nanoseconds) / 1e9, error, now)
+                    for operation, seconds in operations.items():
+                        each.observe(operation, seconds, now)
                     if due:
                         self.report(each.due(now))
                 except Exception as problem:
@@ -150,6 +163,13 @@ class Insights:
                     _failed(f"the insight detector {type(each).__name__}", problem)
         finally:
             self._looking.release()
+
+    def _taken(self) -> list[Ended]:
+        waiting = self._ended
+        number = len(waiting)
+        ended = waiting[:number]
+        del waiting[:number]
+        return ended
 
     def report(self, insights: Iterable[Insight]) -> None:
         """Tell of insights that are not about one trace."""
@@ -161,6 +181,20 @@ class Insights:
             for tell in self._tell:
                 with _guard.guard("telling of an insight"):
                     tell(insight, fingerprint, context)
+
+
+def _served(ended: Iterable[Ended]) -> dict[str, list[float]]:
+    """Operation -> the seconds that its requests took. Not of those that failed: these fail fast, or time out."""
+    operations: dict[str, list[float]] = {}
+    for one in ended:
+        if one[6] != "error":
+            operation = entry_operation(one[2], one[7])
+            seconds = max(0, one[5] - one[4]) / 1e9
+            if operation in operations:
+                operations[operation].append(seconds)
+            else:
+                operations[operation] = [seconds]
+    return operations
 
 
 def _failed(what: str, problem: Exception) -> None:
