@@ -12,7 +12,7 @@ import pytest
 from spanwell.insights import written
 from support import started
 from support.collector import collector
-from support.started import LAUNCHERS, python, stored
+from support.started import LAUNCHERS, clean, python, stored
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +59,29 @@ def test_the_stored_root_carries_them(launcher: str, tmp_path: Path) -> None:
     assert (one.type, one.severity, one.values["count"]) == ("n_plus_one", "warning", 8)
     assert set(one.evidence) <= {span.span_id for span in spans}
     assert [written.LIST in span.attributes for span in spans].count(True) == 1
+
+
+@pytest.mark.parametrize("launcher", sorted(LAUNCHERS))
+def test_a_configuration_file_turns_them_on(launcher: str, tmp_path: Path) -> None:
+    db, config = tmp_path / "traces.db", tmp_path / "otel.yaml"
+    config.write_text(
+        """
+file_format: "1.1"
+tracer_provider:
+  processors:
+    - batch:
+        exporter:
+          sqlite: {}
+distribution:
+  spanwell:
+    insights: true
+    insight_thresholds: slow_trace.duration_ms=100
+"""
+    )
+    env = clean(OTEL_CONFIG_FILE=str(config), SPANWELL_SQLITE_PATH=str(db))
+    assert python(APP, env, launcher=launcher) == (0, "", "")
+    [types] = [[one.type for one in found] for found in insights(db) if found]
+    assert sorted(types) == ["n_plus_one", "slow_trace"]
 
 
 def test_settings(tmp_path: Path) -> None:

@@ -87,3 +87,16 @@ def test_values_and_counts_tell_the_same_as_the_buckets(values: list[float]) -> 
     assert sum(count for _, count in listed) == found.count
     assert listed == sorted(listed)
     assert all(found.min <= value <= found.max for value, _ in listed)
+
+
+@given(
+    st.lists(numbers | st.lists(st.sampled_from([math.nan, math.inf, -math.inf, 0.5]), max_size=3), max_size=6), small
+)
+def test_many_at_once_count_as_one_by_one(groups: list[list[float]], size: int) -> None:
+    together, single = Histogram(size), Histogram(size)
+    for group in groups:
+        together.observe_all(group)
+        for value in group:
+            single.observe(value)
+        assert state(together) == state(single)
+    assert math.isclose(together.sum, single.sum, rel_tol=1e-9, abs_tol=1e-9)

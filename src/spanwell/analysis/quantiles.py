@@ -6,7 +6,7 @@ from math import ceil, inf, log2, nan
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 MAX_SCALE = 20
 MAX_SIZE = 160
@@ -67,6 +67,27 @@ class Histogram:
             self.min = value
         if value > self.max:
             self.max = value
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count all of `values`, as `observe` does; in half its time if they are numbers above zero."""
+        total = sum(values)
+        low = min(values, default=nan)
+        if not (low > 0 and total < inf):  # zeros, NaN or infinities among them, or nothing at all
+            for value in values:
+                self.observe(value)
+            return
+        counts, shift = self._counts, self._shift
+        for value in values:
+            index = (ceil(log2(value) * _PER_OCTAVE) - 1) >> shift
+            if index in counts:
+                counts[index] += 1
+            else:
+                self._add(index, 1)
+                counts, shift = self._counts, self._shift
+        self.count += len(values)
+        self.sum += total
+        self.min = min(self.min, low)
+        self.max = max(self.max, *values)
 
     def merge(self, other: Histogram) -> None:
         """Add all that `other` has counted, as if observed here. `other` stays as it is."""

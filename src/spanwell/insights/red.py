@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 import time
 
+from opentelemetry.trace import SpanKind
+
 from spanwell._children import in_child
 from spanwell._otel.spans import REMOTE
 from spanwell.analysis.names import (
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
     Labels: TypeAlias = "tuple[tuple[str, str], ...]"
 
 _CLIENT, _PRODUCER = SENDING
+_SERVER = SpanKind.SERVER
 _PENDING = 32
+_LAST = _PENDING - 1
 _REMEMBERED = 4096
 _MAX_REMEMBERED_TEXT = 1024
 _RESERVED = 18
@@ -49,6 +53,16 @@ _RPC, _DB = ("rpc", labels.RPC_CALL), ("db", labels.DB_CALL)
 _MESSAGES, _HTTP = ("messages", labels.MESSAGE_CALL), ("http", labels.HTTP_CALL)
 
 
+# Most spans are HTTP requests and calls that have nothing else of what labels are made of: for these a few attributes
+# tell the label set. (A call has an address, a request its route and method.)
+_ADDRESS, _PORT, _ROUTE = "server.address", "server.port", "http.route"
+_METHOD, _CODE, _TYPE = "http.request.method", "http.response.status_code", "error.type"
+_UNLIKE_CALLS = frozenset(
+    ("net.peer.name", *labels.HTTP_CALL, *labels.RPC_CALL, *labels.DB_CALL, *labels.MESSAGE_CALL)
+) - {_ADDRESS, _PORT, _METHOD, _CODE, _TYPE}
+_OLD_REQUEST = frozenset(("http.method", "http.status_code"))
+
+
 def _sort(attributes: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     """The sort of a call, and the attributes that tell its calls apart."""
     if "rpc.system" in attributes or "rpc.system.name" in attributes:
@@ -56,6 +70,23 @@ def _sort(attributes: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     if "db.system" in attributes or "db.system.name" in attributes:
         return _DB
     return _MESSAGES if "messaging.system" in attributes else _HTTP
+
+
+def _call(client: bool, failed: bool, attributes: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells the label set of any call."""
+    get = attributes.get
+    host = get("server.address") or get("net.peer.name") or labels.authority(attributes)
+    sort, keys = _sort(attributes)
+    return (sort, client, failed, host, *map(get, keys))
+
+
+def _entry(name: str, kind: str, failed: bool, attributes: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells the label set of any entry."""
+    get = attributes.get
+    if "http.request.method" in attributes or "http.method" in attributes:
+        path = labels.raw_path(attributes) if not get("http.route") else ""
+        return (kind, failed, path and template(path), *map(get, labels.REQUEST))
+    return (kind, failed, name, *map(get, labels.WORK))
 
 
 class Series:
@@ -88,9 +119,7 @@ class Series:
         number = len(pending)  # other threads go on appending
         durations = pending[:number]
         del pending[:number]
-        observe = self._histogram.observe
-        for nanoseconds in durations:
-            observe(min(nanoseconds, _MAX_NS) / 1e9)
+        self._histogram.observe_all([nanoseconds / 1e9 for nanoseconds in durations])
 
     def drain(self) -> Histogram | None:
         """What was observed since the last call, or None."""
@@ -155,29 +184,32 @@ class Red:
 
         Several at once: each by a call of its own would cost twice as much.
         """
+        known = self._known
         for _, parent, name, kind, start, end, status, attributes, _, _, _, _ in ended:
             get, failed = attributes.get, status == "error"
             key: tuple[Any, ...]
             if kind is _CLIENT or kind is _PRODUCER:
-                host = get("server.address") or get("net.peer.name") or labels.authority(attributes)
-                sort, keys = _sort(attributes)
-                key = (sort, kind is _CLIENT, failed, host, *map(get, keys))
+                if _ADDRESS in attributes and _UNLIKE_CALLS.isdisjoint(attributes):
+                    key = (kind is _CLIENT, failed, get(_ADDRESS), get(_PORT), get(_METHOD), get(_CODE), get(_TYPE))
+                else:
+                    key = _call(kind is _CLIENT, failed, attributes)
             elif parent is not None and not parent[REMOTE]:
                 continue
-            elif "http.request.method" in attributes or "http.method" in attributes:
-                path = labels.raw_path(attributes) if not get("http.route") else ""
-                key = (KINDS[kind.value], failed, path and template(path), *map(get, labels.REQUEST))
+            elif kind is _SERVER and get(_ROUTE) and get(_METHOD) and _OLD_REQUEST.isdisjoint(attributes):
+                key = (failed, get(_ROUTE), get(_METHOD), get(_CODE), get(_TYPE))
             else:
-                key = (KINDS[kind.value], failed, name, *map(get, labels.WORK))
+                key = _entry(name, KINDS[kind.value], failed, attributes)
             try:
-                series = self._known.get(key)
+                series = known.get(key)
             except TypeError:  # a list among the values: of a span that was not made by the SDK
                 key, series = (), None
             if series is None:
                 series = self._find(name, KINDS[kind.value], failed, attributes, key)
             pending = series.pending
-            nanoseconds = end - start if end > start else 0
-            if len(pending) < _PENDING - 1:
+            nanoseconds = end - start
+            if not 0 <= nanoseconds < _MAX_NS:
+                nanoseconds = 0 if nanoseconds < 0 else _MAX_NS
+            if len(pending) < _LAST:
                 pending.append(nanoseconds)
             else:
                 series.observe(nanoseconds)
