@@ -1,5 +1,5 @@
-"""`insights.py batch|insights COUNT`: CPU of a SERVER+CLIENT pair with a no-op exporter, and of a span in short and in
-long traces; what live traces hold. `insights`: all detectors and RED metrics, and nothing else of ours before them.
+"""`insights.py batch|insights COUNT`: CPU of a SERVER+CLIENT pair with a no-op exporter, and of a span in short and
+in long traces; what live traces hold. `insights`: all detectors and RED metrics, nothing else of ours before them.
 """
 
 import json

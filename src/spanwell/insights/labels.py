@@ -27,17 +27,17 @@ _PORTS = ("server.port", "net.peer.port")
 # What labels are made of, by the sort of span: of one sort, spans that agree in these have the same labels. (Those of
 # dependencies and entries: the host or path aside.)
 REQUEST = (*_STATUS, *_METHOD, "http.route")
-WORK = ("error.type", "rpc.service", "rpc.method", *_MESSAGES)
+WORK = (*_STATUS, "rpc.service", "rpc.method", *_MESSAGES)
 HTTP_CALL = (*_STATUS, *_NAMED, *_METHOD, *_PORTS, "url.template")
 RPC_CALL = (
     *(*_STATUS, *_NAMED, *_PORTS, "aws.remote.resource.identifier"),
     *("rpc.system", "rpc.system.name", "rpc.service", "rpc.method"),
 )
 DB_CALL = (
-    *("error.type", *_NAMED, *_PORTS, "aws.remote.resource.identifier"),
+    *(*_STATUS, *_NAMED, *_PORTS, "aws.remote.resource.identifier"),
     *("db.system.name", "db.system", "db.namespace", "db.name", "db.operation.name", "db.operation"),
 )
-MESSAGE_CALL = ("error.type", *_NAMED, *_PORTS, "aws.remote.resource.identifier", "messaging.system", *_MESSAGES)
+MESSAGE_CALL = (*_STATUS, *_NAMED, *_PORTS, "aws.remote.resource.identifier", "messaging.system", *_MESSAGES)
 
 
 def outcome(attributes: Mapping[str, Any], failed: bool) -> tuple[str, str]:

@@ -83,7 +83,7 @@ def _call(client: bool, failed: bool, attributes: Mapping[str, Any]) -> tuple[An
 def _entry(name: str, kind: str, failed: bool, attributes: Mapping[str, Any]) -> tuple[Any, ...]:
     """What tells the label set of any entry."""
     get = attributes.get
-    if "http.request.method" in attributes or "http.method" in attributes:
+    if get("http.request.method") or get("http.method"):
         path = labels.raw_path(attributes) if not get("http.route") else ""
         return (kind, failed, path and template(path), *map(get, labels.REQUEST))
     return (kind, failed, name, *map(get, labels.WORK))
