@@ -32,6 +32,7 @@ SIGNALS = {
 INSTRUMENT = ("opentelemetry-instrument",)
 RUN = ("spanwell", "run", "--")
 SPANWELL = {**HTTP, "OTEL_PYTHON_DISTRO": "spanwell", "OTEL_PYTHON_CONFIGURATOR": "spanwell"}
+PLAIN = {"SPANWELL_REDACTION": "false", "SPANWELL_QUIET": "none"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,13 @@ ALL = {
         Contender("adot-default", "ADOT, its defaults", "adot", INSTRUMENT, ADOT),
         Contender("adot-signals", "ADOT, Application Signals", "adot", INSTRUMENT, SIGNALS),
         Contender(
+            "adot-signals-unsampled",
+            "ADOT, Application Signals, sampling off",
+            "adot",
+            INSTRUMENT,
+            {**SIGNALS, "OTEL_TRACES_SAMPLER": "always_off"},
+        ),
+        Contender(
             "xray",
             "X-Ray SDK",
             "xray",
@@ -77,7 +85,28 @@ ALL = {
             "spanwell, redaction and quiet off",
             "spanwell",
             INSTRUMENT,
-            {**SPANWELL, **TRACES, "SPANWELL_REDACTION": "false", "SPANWELL_QUIET": "none"},
+            {**SPANWELL, **TRACES, **PLAIN},
+        ),
+        Contender(
+            "instrument-insights-plain",
+            "spanwell, redaction and quiet off, insights and metrics on",
+            "spanwell",
+            INSTRUMENT,
+            {**SPANWELL, **METRICS, **PLAIN, "SPANWELL_INSIGHTS": "true"},
+        ),
+        Contender(
+            "instrument-insights",
+            "spanwell, insights and metrics on",
+            "spanwell",
+            INSTRUMENT,
+            {**SPANWELL, **METRICS, "SPANWELL_INSIGHTS": "true"},
+        ),
+        Contender(
+            "instrument-insights-unsampled",
+            "the same, sampling off",
+            "spanwell",
+            INSTRUMENT,
+            {**SPANWELL, **METRICS, "SPANWELL_INSIGHTS": "true", "OTEL_TRACES_SAMPLER": "always_off"},
         ),
     )
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from benchmarks.contenders import Contender
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Script:
-    """rows: key -> (title, environment, first argument). counts: the second one, in a quick run and a full one."""
+    """rows: key -> (title, environment, first argument). counts: the second one, in a quick run and a full one.
+
+    once: it takes a minute, and one round is enough.
+    """
 
     name: str
     title: str
@@ -26,6 +29,7 @@ class Script:
     columns: tuple[Column, ...]
     base: str = ""
     counts: tuple[str, str] | None = None
+    once: bool = False
 
     def measure(self, bench: Bench) -> Result:
         """Run every row in turns."""
@@ -38,16 +42,25 @@ class Script:
             plain = Contender(key, key, environment)
 
             def sample() -> Sample:
-                child = bench.child(plain, ("python", str(APPS / self.file), argument, *counts), timeout=120)
+                child = bench.child(plain, ("python", str(APPS / self.file), argument, *counts), timeout=180)
                 return {metric: float(value) for metric, value in child.answer.items()}
 
             return sample
 
         wanted = bench.wanted(tuple(self.rows))
         titles = {key: self.rows[key][0] for key in wanted}
+        if self.once:
+            bench = replace(bench, repeats=1)
         found = bench.rows(titles, {key: job(key) for key in wanted}, share=0.05, warm=False)
         return Result(self.name, self.title, self.columns, found, self.base)
 
+
+_LOSSES = (
+    Column("lost", "spans lost", 1, "plain", 0),
+    Column("uncounted", "of them not counted", 1, "plain", 0),
+    Column("cpu", "CPU us a span, export included", US),
+    Column("held", "MB more at the peak", MB, "plain"),
+)
 
 SCRIPTS = (
     Script(
@@ -119,5 +132,79 @@ SCRIPTS = (
         (Column("span", "span us", US, "plain", 2),),
         "",
         ("2000", "8000"),
+    ),
+    Script(
+        "insights",
+        "All detectors and RED metrics, nothing else of ours before them; no-op exporter",
+        "insights.py",
+        {
+            "batch": ("plain SDK, BatchSpanProcessor", "spanwell", "batch"),
+            "insights": ("insights and RED metrics", "spanwell", "insights"),
+        },
+        (
+            Column("pair", "SERVER+CLIENT pair us", US),
+            Column("span", "of it a span, us", US, digits=2),
+            Column("short", "span of a trace of 100, us", US),
+            Column("long", "span of a trace of 10,000, us", US),
+            Column("held", "10,000 live traces of 5, MB", MB, "plain"),
+        ),
+        "batch",
+        ("4000", "16000"),
+    ),
+    Script(
+        "encoding",
+        "CPU of a span's way to the bytes of an OTLP request of 512; five attributes",
+        "encoding.py",
+        {
+            "upstream": ("upstream's encoder", "upstream", "upstream"),
+            "spanwell": ("spanwell", "spanwell", "spanwell"),
+        },
+        (
+            Column("repeated", "attributes that come again, us", US, digits=2),
+            Column("varied", "3 of 5 new, us", US, digits=2),
+            Column("events", "and an event, us", US, digits=2),
+        ),
+        "upstream",
+        ("4096", "20480"),
+    ),
+    Script(
+        "export",
+        "CPU of a span from its end to a receiver: encode and send, 512 a request",
+        "exporting.py",
+        {
+            "upstream": ("upstream's OTLP exporter", "upstream", "upstream"),
+            "spanwell": ("spanwell's", "spanwell", "spanwell"),
+        },
+        (
+            Column("repeated", "encode and send, repeated values, us", US, digits=2),
+            Column("varied", "encode and send, varied values, us", US, digits=2),
+        ),
+        "upstream",
+        ("4000", "20000"),
+    ),
+    Script(
+        "burst",
+        "200,000 spans in a tight loop; the receiver answers after up to 50 ms",
+        "bursts.py",
+        {
+            "sdk": ("SDK's BatchSpanProcessor, upstream's OTLP exporter", "upstream", "sdk"),
+            "spanwell": ("spanwell, no enrichment", "spanwell", "spanwell"),
+        },
+        _LOSSES,
+        "sdk",
+        ("20000", "200000"),
+    ),
+    Script(
+        "steady",
+        "20,000 spans a second for a minute; the same receiver",
+        "bursts.py",
+        {
+            "sdk": ("SDK's BatchSpanProcessor, upstream's OTLP exporter", "upstream", "sdk-steady"),
+            "spanwell": ("spanwell, no enrichment", "spanwell", "spanwell-steady"),
+        },
+        _LOSSES,
+        "sdk",
+        ("1", "60"),
+        once=True,
     ),
 )

@@ -143,8 +143,12 @@ PIPELINES = {
     "upstream": ("upstream's distro", "upstream", "configured"),
     "adot": ("ADOT", "adot", "configured"),
     "adot-signals": ("ADOT, Application Signals", "adot-signals", "configured"),
+    "adot-unsampled": ("ADOT, Application Signals, sampling off", "adot-signals-unsampled", "configured"),
     "spanwell": ("spanwell", "instrument", "configured"),
     "spanwell-plain": ("spanwell, redaction and quiet off", "instrument-plain", "configured"),
+    "insights-plain": ("the same, with insights and metrics", "instrument-insights-plain", "configured"),
+    "insights": ("spanwell, everything: with insights and metrics", "instrument-insights", "configured"),
+    "insights-unsampled": ("the same, sampling off", "instrument-insights-unsampled", "configured"),
 }
 
 

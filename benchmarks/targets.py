@@ -50,6 +50,13 @@ TARGETS = (
     Target("context of a message: extract", "headers", "spanwell", "extract", "", 5.0, 1e6, " us"),
     Target("all span stages, repeated values", "enrichment", "repeated", "span", "", 4.0, 1e6, " us"),
     Target("all span stages, varied values", "enrichment", "varied", "span", "", 8.0, 1e6, " us"),
+    Target("insights and RED metrics, SERVER+CLIENT pair x SDK", "insights", "insights", "pair", "batch", 1.4),
+    Target("the same, added to a span", "insights", "insights", "span", "batch", 8.0, 1e6, " us", True),
+    Target("pair with sampling off, x ADOT's", "span", "insights-unsampled", "pair", "adot-unsampled", 0.35),
+    Target("encode and send, repeated values", "export", "spanwell", "repeated", "", 4.0, 1e6, " us"),
+    Target("encode and send, varied values", "export", "spanwell", "varied", "", 7.0, 1e6, " us"),
+    Target("burst of 200,000 spans, lost", "burst", "spanwell", "lost", "", 0.0, 1, ""),
+    Target("20,000 spans a second for a minute, lost", "steady", "spanwell", "lost", "", 0.0, 1, ""),
     Target("exit, nothing listens", "exit", "run", "dead", "", 1.2, 1, " s"),
     Target("exit, collector hangs", "exit", "run", "hanging", "", 1.2, 1, " s"),
     Target("installed size over the application's packages", "size", "spanwell", "size", "", 14.0, 1e-6, " MB"),
@@ -77,6 +84,8 @@ def verdict(value: float | None, limit: float) -> str:
     """`met`, or by how much it is missed."""
     if value is None:
         return "not measured"
+    if value > limit == 0:
+        return "**missed**"
     return "met" if value <= limit else f"**missed by {(value / limit - 1) * 100:.1f} %**"
 
 

@@ -104,4 +104,5 @@ def main(values, count):
     print(json.dumps({"span": sorted(blocks[1:])[2]}))
 
 
-main(sys.argv[1], int(sys.argv[2]))
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

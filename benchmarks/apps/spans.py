@@ -110,6 +110,8 @@ def silence(holder, depth=0, seen=None):
         value = getattr(holder, name, None)
         if name.lstrip("_") in ("exporter", "span_exporter") and hasattr(value, "export"):
             setattr(holder, name, Nowhere())
+            if hasattr(holder, "encode"):  # ours would go on encoding for the one that is gone
+                holder.encode = None
             found += 1
         else:
             for part in value if isinstance(value, (list, tuple)) else (value,):

@@ -79,7 +79,7 @@ class Losses:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may lose a span while its thread counts another
         self._counts: dict[tuple[str, str], int] = {}
         self.said = 0
 
@@ -112,7 +112,7 @@ class Losses:
 
     def reset(self) -> None:
         """Start again from nothing: after a fork the losses so far belong to the parent."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._counts = {}
         self.said = 0
 

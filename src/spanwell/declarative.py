@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from opentelemetry import _logs, metrics, trace
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 from spanwell import __version__, plugins
@@ -97,6 +98,24 @@ def configure_from_file(settings: Settings, wiring: Wiring) -> None:
     if isinstance(provider, TracerProvider):
         _join(provider, wiring, config.tracer_provider)
     _bound_exit(wiring)
+
+
+def file_exporters(path: str) -> tuple[Resource, list[Any]]:
+    """The resource and the exporters of spans that the file at `path` names, for the process that tests them.
+
+    Sets the global tracer provider. Raises what `section` raises, and what upstream does for an exporter it cannot
+    make.
+    """
+    config = _load(path)
+    from opentelemetry.configuration import configure_sdk
+
+    config.meter_provider = config.logger_provider = None  # nobody asked for what they would send at exit
+    configure_sdk(config)
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        return Resource.get_empty(), []
+    sdk.without_exit_handler(provider)
+    return provider.resource, sdk.span_exporters(provider)
 
 
 def _join(provider: TracerProvider, wiring: Wiring, config: Any) -> None:

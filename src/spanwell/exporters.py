@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spanwell._guard import warn_once
 from spanwell._otel import exporting, registry
+from spanwell.otlp_settings import compression, endpoint_problem, otlp_url, ours, protocol, timeout
 from spanwell.settings import Settings
 
 TYPE_CHECKING = False
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace.export import SpanExporter
 
-    from spanwell.settings import Setting
-
     Build = Callable[[], SpanExporter]
+
+NEEDS_OTLP = "needs OpenTelemetry's own OTLP exporter: pip install 'spanwell[otlp]'"
 
 
 def trace_exporters(settings: Settings) -> Iterator[tuple[str, Build]]:
@@ -32,7 +33,9 @@ def _known(name: str, settings: Settings) -> Build | None:
     if name == "otlp":
         if protocol(settings) == "grpc":
             return _grpc(settings)
-        return lambda: _otlp_http(settings)
+        return _otlp_http(settings) if ours(settings) else lambda: _upstream_http(settings)
+    if name == "spanwell_otlp":
+        return _otlp_http(settings)
     if name == "console":
         return _console
     if name == "sqlite":
@@ -40,46 +43,19 @@ def _known(name: str, settings: Settings) -> Build | None:
     return None
 
 
-def protocol(settings: Settings, signal: str = "traces") -> str:
-    """The OTLP transport of `signal`. http/json becomes http/protobuf, and that is said once."""
-    problem = protocol_problem(settings, signal)
-    if problem:
-        warn_once("http/json", "spanwell: %s", problem)
-    return transport(settings, signal)
-
-
-def transport(settings: Settings, signal: str = "traces") -> str:
-    """``grpc`` or ``http/protobuf``, without a word."""
-    return "grpc" if settings.value(_protocol_row(settings, signal)) == "grpc" else "http/protobuf"
-
-
-def protocol_problem(settings: Settings, signal: str = "traces") -> str:
-    """What is wrong with the chosen transport of `signal`, or ""."""
-    row = _protocol_row(settings, signal)
-    if settings.value(row) != "http/json":
-        return ""
-    return f"{row.variable}=http/json is not supported; using http/protobuf on its port"
-
-
-def _protocol_row(settings: Settings, signal: str) -> Setting[str]:
-    own = {"traces": Settings.traces_protocol, "metrics": Settings.metrics_protocol, "logs": Settings.logs_protocol}
-    return own[signal] if settings.value(own[signal]) else Settings.protocol
-
-
 def endpoint(name: str, settings: Settings) -> str:
     """Where exporter `name` sends to, as far as the settings tell: a URL without credentials, a path or ""."""
     if name == "sqlite":
         return settings.sqlite_path
-    return exporting.without_credentials(otlp_url(settings)) if name == "otlp" else ""
-
-
-def otlp_url(settings: Settings) -> str:
-    """The URL that spans are sent to, as the settings tell it."""
-    if settings.traces_endpoint:
-        return settings.traces_endpoint
-    if transport(settings) == "grpc":
-        return settings.endpoint or "http://localhost:4317"
-    return (settings.endpoint or "http://localhost:4318").removesuffix("/") + "/v1/traces"
+    if name == "dynamodb":
+        return f"table {settings.dynamodb_table}"
+    if name in ("xray", "xray_otlp_udp"):
+        return f"udp {settings.daemon_address}"
+    if name == "kinesis":
+        return f"stream {settings.kinesis_stream}"
+    if name in ("otlp", "spanwell_otlp"):
+        return exporting.without_credentials(otlp_url(settings, grpc=None if name == "otlp" else False))
+    return ""
 
 
 def to_xray(settings: Settings) -> bool:
@@ -89,35 +65,15 @@ def to_xray(settings: Settings) -> bool:
         return True
     if any("xray" in name.lower() for name in settings.traces_exporter):
         return True
-    from urllib.parse import urlsplit
-
-    if "otlp" not in settings.traces_exporter:
+    if not {"otlp", "spanwell_otlp"} & set(settings.traces_exporter):
         return False
-    try:
-        host = urlsplit(otlp_url(settings)).hostname or ""
-    except ValueError:
+    url = otlp_url(settings)
+    if ".amazon" not in url and ".aws" not in url:  # the usual case, for which nothing is imported
         return False
-    return host.startswith("xray.") and (".amazonaws.com" in host or host.endswith(".api.aws"))
+    from spanwell.export.otlp_aws import aws_endpoint
 
-
-def endpoint_problem(settings: Settings) -> str:
-    """What is wrong with the endpoint's text, or ""."""
-    from urllib.parse import urlsplit
-
-    row = Settings.traces_endpoint if settings.traces_endpoint else Settings.endpoint
-    url: str = settings.value(row)
-    example = "http://localhost:4317" if transport(settings) == "grpc" else "http://localhost:4318"
-    try:
-        parts = urlsplit(url or example)
-        fine = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fine = False
-    # gRPC's own form is host:port, without a scheme.
-    if transport(settings) == "grpc" and "://" not in url and " " not in url:
-        fine = True
-    elif fine:
-        fine = parts.scheme in ("http", "https")
-    return "" if fine else f"{row.variable}={exporting.without_credentials(url)!r} is no URL such as {example}"
+    found = aws_endpoint(url)
+    return found is not None and found.service == "xray"
 
 
 def _console() -> SpanExporter:
@@ -134,22 +90,28 @@ def _sqlite() -> SpanExporter:
     return SqliteSpanExporter()
 
 
-def _otlp_http(settings: Settings) -> SpanExporter:
-    from opentelemetry.exporter.otlp.proto.http import Compression
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+def _otlp_http(settings: Settings) -> Build:
+    def make() -> SpanExporter:
+        from spanwell.plugins import OtlpSpanExporter
 
+        made: SpanExporter = OtlpSpanExporter(settings)
+        return made
+
+    return make
+
+
+def _upstream_http(settings: Settings) -> SpanExporter:
     _check_endpoint(settings)
+    try:
+        from opentelemetry.exporter.otlp.proto.http import Compression
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    except ImportError as error:
+        raise RuntimeError(f"SPANWELL_OTLP=upstream {NEEDS_OTLP}") from error
+
     # Handed over as values, checked by Settings: upstream raises on a bad one, at the first export.
-    return OTLPSpanExporter(timeout=_timeout(settings), compression=Compression(_compression(settings)))
-
-
-def _timeout(settings: Settings) -> float:
-    chosen = settings.timeout if settings.traces_timeout is None else settings.traces_timeout
-    return 10.0 if chosen is None else chosen
-
-
-def _compression(settings: Settings) -> str:
-    return settings.traces_compression or settings.compression
+    made = OTLPSpanExporter(timeout=timeout(settings), compression=Compression(compression(settings)))
+    _sign(made)
+    return made
 
 
 def _check_endpoint(settings: Settings) -> None:
@@ -180,8 +142,8 @@ def _otlp_grpc(settings: Settings) -> SpanExporter:
     from grpc import Compression
 
     return OTLPSpanExporter(
-        timeout=_timeout(settings),  # type: ignore[arg-type, unused-ignore]
-        compression=Compression.Gzip if _compression(settings) == "gzip" else Compression.NoCompression,
+        timeout=timeout(settings),  # type: ignore[arg-type, unused-ignore]
+        compression=Compression.Gzip if compression(settings) == "gzip" else Compression.NoCompression,
     )
 
 
@@ -203,7 +165,7 @@ def signal_exporters(names: tuple[str, ...], protocol: str, signal: str) -> dict
             continue
         entry = _registered(signal, upstream_name(name, protocol))
         if entry is not None:
-            found[name] = _maker(entry)
+            found[name] = _signing_maker(entry) if name == "otlp" else _maker(entry)
     return found
 
 
@@ -212,6 +174,9 @@ def _registered(signal: str, name: str) -> Any:
     try:
         return registry.find_entry_point(group, name)
     except LookupError as error:
+        if name == "otlp_proto_http":
+            warn_once(f"{group}:{name}", "spanwell: %s=otlp %s; it is left out", variable, NEEDS_OTLP)
+            return None
         warn_once(f"{group}:{name}", "spanwell: %s: exporter %r is left out: %s", variable, name, error)
         return None
 
@@ -221,6 +186,26 @@ def _maker(entry: Any) -> Callable[[], Any]:
         return entry.load()()
 
     return make
+
+
+def _signing_maker(entry: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        # Its import of requests may let an instrumentor ask for meters, while the process ends.
+        with exporting.quiet_exporters(("opentelemetry.sdk.metrics._internal",)):
+            made = entry.load()()
+        _sign(made)
+        return made
+
+    return make
+
+
+def _sign(exporter: Any) -> None:
+    """Let upstream's OTLP/HTTP exporter sign what it sends, if that goes to AWS (docs/otlp.md)."""
+    from spanwell.export.otlp_aws import aws_endpoint, request_signer
+
+    found = aws_endpoint(exporting.endpoint_of(exporter))
+    if found is not None:
+        exporting.sign_requests(exporter, request_signer(found))
 
 
 def upstream_name(name: str, protocol: str) -> str:

@@ -9,7 +9,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
 
-from spanwell import exporters
+from spanwell import exporters, otlp_settings
 from spanwell._guard import warn_once
 from spanwell._otel import api, sdk
 from spanwell.enrich import log_records
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def set_up(settings: Settings, resource: Resource, exit: Exit) -> None:
     """Set the global LoggerProvider for the exporters that `settings` names, or join the application's."""
-    found = exporters.signal_exporters(settings.logs_exporter, exporters.protocol(settings, "logs"), "logs")
+    found = exporters.signal_exporters(settings.logs_exporter, otlp_settings.protocol(settings, "logs"), "logs")
     if not found:
         return
     theirs = api.current_provider("logs")

@@ -21,7 +21,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
-from spanwell import exporters
+from spanwell import exporters, otlp_settings
 from spanwell._guard import guard, warn_once
 from spanwell._otel import api, sdk
 from spanwell.export.breaker import Breaker
@@ -44,7 +44,8 @@ _INSTRUMENTS = (Counter, Histogram, ObservableCounter, ObservableGauge, Observab
 
 def set_up(settings: Settings, resource: Resource, exit: Exit, red: Red | None = None) -> None:
     """Set the global MeterProvider for the exporters that `settings` names, each of which gets what `red` counts."""
-    found = exporters.signal_exporters(settings.metrics_exporter, exporters.protocol(settings, "metrics"), "metrics")
+    transport = otlp_settings.protocol(settings, "metrics")
+    found = exporters.signal_exporters(settings.metrics_exporter, transport, "metrics")
     present = api.current_provider("metrics")
     if found and present is not None:  # it takes no more readers
         add_counted(sdk.metric_readers(present), red)

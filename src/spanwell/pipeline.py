@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.sampling import Sampler
 
     from spanwell.configurator import Wiring
+    from spanwell.enrich.signal_counts import SignalCounts
     from spanwell.export.batch import BatchProcessor
     from spanwell.insights.buffer import Look
     from spanwell.sampling.quiet import Watch
@@ -30,23 +31,24 @@ def add_processors(provider: Any, settings: Settings, wiring: Wiring) -> None:
     if add is None:
         warn_once("join", "spanwell: the application's %s takes no span processors", type(provider).__name__)
         return
-    for processor in processors(settings, wiring):
-        add(processor)
+    add(processor(settings, wiring))
     wiring.exit.add(lambda: None, lambda _seconds: provider.shutdown())
 
 
-def enrichment(settings: Settings, wiring: Wiring, stages: Iterable[object] = ()) -> SpanProcessor:
-    """The one processor that writes on spans; the `stages` of quiet, insights and sampler come last."""
+def enrichment(
+    settings: Settings, wiring: Wiring, stages: Iterable[object] = (), last: Iterable[SpanProcessor] = ()
+) -> SpanProcessor:
+    """The one processor that writes on spans; after that the `stages` of quiet, insights and sampler, and `last`."""
     from spanwell.enrich.links import InvocationLinks, OtherParentLink
     from spanwell.enrich.processor import FusedProcessor, MeasuredProcessor
 
     linking = [OtherParentLink(), InvocationLinks()] if on_lambda(os.environ) else [OtherParentLink()]
     every = [*linking, *attribute_stages(settings, wiring), *stages]
     if not settings.insights and not wiring.has_metrics:  # nobody would look
-        return FusedProcessor(every)
+        return FusedProcessor(every, last)
     from spanwell.insights.vitals import Vitals
 
-    measured = MeasuredProcessor(every)
+    measured = MeasuredProcessor(every, last)
     wiring.vitals = Vitals(measured, wiring.batches, wiring.fragments, wiring.red)
     return measured
 
@@ -61,7 +63,7 @@ def attribute_stages(settings: Settings, wiring: Wiring) -> Iterator[object]:
 
         yield BaggageAttributes(Keys(settings.baggage_keys))
     signals = None
-    if settings.application_signals:
+    if settings.wants_application_signals:
         from spanwell.enrich.app_signals import AppSignals
 
         signals = AppSignals(
@@ -79,26 +81,59 @@ def attribute_stages(settings: Settings, wiring: Wiring) -> Iterator[object]:
             patterns=settings.redact_patterns,
             report=lambda problem: warn_once(f"redact:{problem}", "spanwell: SPANWELL_REDACT_PATTERNS: %s", problem),
         )
+    if counts_signals(settings):
+        yield signal_counts(settings, wiring)
 
 
-def processors(settings: Settings, wiring: Wiring) -> Iterator[SpanProcessor]:
-    """Every span processor of ours, in order."""
+def counts_signals(settings: Settings) -> bool:
+    """Whether this process counts for Application Signals: not on Lambda, where no agent runs and X-Ray does."""
+    wanted = settings.wants_application_signals and settings.application_signals_endpoint.lower() != "none"
+    return wanted and not on_lambda(os.environ)
+
+
+def signal_counts(settings: Settings, wiring: Wiring) -> SignalCounts:
+    """What counts spans for Application Signals, and sends the sums to the CloudWatch agent."""
+    from spanwell.enrich.signal_counts import SignalCounts
+    from spanwell.export.signals import SignalsExporter
+
+    counts = SignalCounts()
+    exporter = SignalsExporter(
+        settings.application_signals_endpoint,
+        counts.drain,
+        lambda: {} if wiring.resource is None else wiring.resource.attributes,
+        # Longer ones would put metrics and traces too far apart to be matched, says ADOT.
+        interval=min(settings.metric_export_interval / 1000, 60.0),
+    )
+    counts.first = exporter.begin
+    wiring.exit.add(exporter.begin_shutdown, exporter.finish)
+    return counts
+
+
+def processor(settings: Settings, wiring: Wiring) -> SpanProcessor:
+    """Our span processor, with the exporters' in it: the SDK's own loop over several would cost each span more."""
     found = wiring.batches = list(batches(settings, wiring))
 
     def promote(span: ReadableSpan) -> None:
         for batch in found:
             batch.promote(span)
 
-    yield enrichment(settings, wiring, quiet_stages(settings, wiring, promote))
-    yield from found
+    return enrichment(settings, wiring, quiet_stages(settings, wiring, promote), found)
 
 
 def quiet_sampler(inner: Sampler, settings: Settings, wiring: Wiring) -> Sampler:
-    """`inner`, asked only about what is not left out while it goes well; it sees who sent a request."""
+    """`inner`, asked only about what is not left out while it goes well; it sees who sent a request.
+
+    Where spans are counted, for Application Signals or as RED metrics and insights, what it drops is recorded.
+    """
     from spanwell.enrich.traffic import describe
     from spanwell.sampling.quiet import QuietSampler
 
-    return QuietSampler(inner, quiet_watch(settings, wiring), describe)
+    made = QuietSampler(inner, quiet_watch(settings, wiring), describe)
+    if not counts_signals(settings) and not (settings.insights and wiring.has_metrics):
+        return made
+    from spanwell.sampling.recorded import RecordingSampler
+
+    return RecordingSampler(made)
 
 
 def quiet_watch(settings: Settings, wiring: Wiring) -> Watch:
@@ -176,13 +211,17 @@ def batches(settings: Settings, wiring: Wiring) -> Iterator[BatchProcessor]:
     """One batch processor an exporter."""
     from spanwell.export.batch import BatchProcessor
     from spanwell.export.guarded import GuardedExporter
+    from spanwell.settings import Settings
 
     for name, build in exporters.trace_exporters(settings):
         exporter = GuardedExporter(name, build, where=exporters.endpoint(name, settings))
         batch = BatchProcessor(
             exporter,
-            max_queue=settings.bsp_max_queue_size,
+            max_queue=settings.bsp_max_queue_size if settings.chosen(Settings.bsp_max_queue_size) else None,
             max_batch=settings.bsp_max_export_batch_size,
+            backlog_batch=0 if settings.chosen(Settings.bsp_max_export_batch_size) else 4096,
+            max_bytes=settings.export_buffer_mb * 1_000_000,
+            drop_newest=settings.export_drop == "newest",
             delay=settings.bsp_schedule_delay / 1000,
             flush_timeout=settings.bsp_export_timeout / 1000,
             ready=lambda: complete(wiring.resource, settings.resource_timeout),

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace.sampling import Sampler
 
+    from spanwell.export.cloudwatch_names import Chosen
+    from spanwell.export.emf import Sink
+
 __all__ = [
     "AwsResourceDetector",
     "SqliteSpanExporter",
@@ -53,21 +56,159 @@ class SqliteSpanExporter(sqlite.SqliteSpanExporter):
 
 
 def __getattr__(name: str) -> Any:
-    """`CloudWatchMetricExporter`, which imports the SDK's metrics: only for those who ask for it."""
-    if name != "CloudWatchMetricExporter":
+    """`CloudWatchMetricExporter` and `EmfMetricExporter`, which import the SDK's metrics: for who asks for them."""
+    made = {
+        "DynamoDbSpanExporter": _dynamodb,
+        "XRaySpanExporter": _xray,
+        "XRayApiSpanExporter": _xray_api,
+        "XRayOtlpUdpSpanExporter": _xray_otlp_udp,
+        "KinesisSpanExporter": _kinesis,
+        "CloudWatchMetricExporter": _cloudwatch,
+        "EmfMetricExporter": _emf,
+        "OtlpSpanExporter": _otlp,
+    }
+    make = made.get(name)
+    if make is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from spanwell.export import cloudwatch_metrics, cloudwatch_names
+    return globals().setdefault(name, make())
+
+
+def _otlp() -> type:
+    from spanwell import otlp_settings
+    from spanwell.export import otlp
+
+    class OtlpSpanExporter(otlp.OtlpSpanExporter):
+        """`otlp` over HTTP, and `spanwell_otlp`, in OTEL_TRACES_EXPORTER: by the OTEL_EXPORTER_OTLP_* variables."""
+
+        def __init__(self, settings: Settings | None = None) -> None:
+            super().__init__(**otlp_settings.options(settings or Settings.from_env(os.environ), os.environ))
+
+    return OtlpSpanExporter
+
+
+def _dynamodb() -> type:
+    from spanwell.export import dynamodb
+
+    class DynamoDbSpanExporter(dynamodb.DynamoDbSpanExporter):
+        """`dynamodb` in OTEL_TRACES_EXPORTER: the table of SPANWELL_DYNAMODB_TABLE; SPANWELL_RETENTION_DAYS."""
+
+        def __init__(self) -> None:
+            settings = Settings.from_env(os.environ)
+            super().__init__(settings.dynamodb_table, retention_days=settings.retention_days)
+
+    return DynamoDbSpanExporter
+
+
+def _kinesis() -> type:
+    from spanwell.export import kinesis
+
+    class KinesisSpanExporter(kinesis.KinesisSpanExporter):
+        """`kinesis` in OTEL_TRACES_EXPORTER: the stream of SPANWELL_KINESIS_STREAM; SPANWELL_KINESIS_*."""
+
+        def __init__(self) -> None:
+            settings = Settings.from_env(os.environ)
+            super().__init__(
+                settings.kinesis_stream,
+                format=settings.kinesis_format,
+                compression=settings.kinesis_compression,
+                dead_letters=settings.kinesis_dead_letter,
+            )
+
+    return KinesisSpanExporter
+
+
+def _xray() -> type:
+    from spanwell.export import xray_udp
+
+    class XRaySpanExporter(xray_udp.XRayUdpExporter):
+        """`xray` in OTEL_TRACES_EXPORTER: segment documents to the daemon at AWS_XRAY_DAEMON_ADDRESS."""
+
+        def __init__(self) -> None:
+            super().__init__(daemon_address(Settings.from_env(os.environ)))
+
+    return XRaySpanExporter
+
+
+def _xray_otlp_udp() -> type:
+    from spanwell.export import otlp_udp
+
+    class XRayOtlpUdpSpanExporter(otlp_udp.OtlpUdpExporter):
+        """`xray_otlp_udp` in OTEL_TRACES_EXPORTER: OTLP over UDP to the agent at AWS_XRAY_DAEMON_ADDRESS."""
+
+        def __init__(self) -> None:
+            super().__init__(daemon_address(Settings.from_env(os.environ)))
+
+    return XRayOtlpUdpSpanExporter
+
+
+def _xray_api() -> type:
+    from spanwell.export import xray_api
+
+    class XRayApiSpanExporter(xray_api.XRayApiExporter):
+        """`xray_api` in OTEL_TRACES_EXPORTER: segment documents to X-Ray, with what botocore finds."""
+
+        def __init__(self) -> None:
+            super().__init__()
+
+    return XRayApiSpanExporter
+
+
+def daemon_address(settings: Settings) -> str:
+    """AWS_XRAY_DAEMON_ADDRESS, or the default if that is no address, which is said once."""
+    from spanwell.export.udp import DEFAULT_ADDRESS, parse_address
+
+    try:
+        parse_address(settings.daemon_address)
+    except ValueError as problem:
+        warn_once("xray:address", "spanwell: AWS_XRAY_DAEMON_ADDRESS=%s; using %s", problem, DEFAULT_ADDRESS)
+        return DEFAULT_ADDRESS
+    return settings.daemon_address
+
+
+def _cloudwatch() -> type:
+    from spanwell.export import cloudwatch_metrics
 
     class CloudWatchMetricExporter(cloudwatch_metrics.CloudWatchMetricExporter):
         """`cloudwatch` in OTEL_METRICS_EXPORTER: insights as CloudWatch metrics; SPANWELL_CLOUDWATCH_METRICS."""
 
         def __init__(self) -> None:
-            listed = Settings.from_env(os.environ).cloudwatch_metrics
-            super().__init__(
-                cloudwatch_names.parse(listed, lambda problem: warn_once(problem, "spanwell: %s", problem))
-            )
+            super().__init__(_chosen_metrics(Settings.from_env(os.environ)))
 
-    return globals().setdefault(name, CloudWatchMetricExporter)
+    return CloudWatchMetricExporter
+
+
+def _emf() -> type:
+    from spanwell.export import emf
+
+    class EmfMetricExporter(emf.EmfMetricExporter):
+        """`emf` in OTEL_METRICS_EXPORTER: the same in Embedded Metric Format, to stdout or SPANWELL_EMF_LOG_GROUP."""
+
+        def __init__(self) -> None:
+            settings = Settings.from_env(os.environ)
+            super().__init__(_chosen_metrics(settings), sink=emf_sink(settings))
+
+    return EmfMetricExporter
+
+
+def _chosen_metrics(settings: Settings) -> Chosen:
+    from spanwell.export.cloudwatch_names import parse
+
+    return parse(
+        settings.cloudwatch_metrics,
+        lambda problem: warn_once(problem, "spanwell: %s", problem),
+        dimensions=settings.metrics_dimensions,
+        namespace=settings.metrics_namespace,
+    )
+
+
+def emf_sink(settings: Settings) -> Sink:
+    """Where the documents of `emf` go."""
+    from spanwell.export.emf_logs import Logs
+    from spanwell.export.emf_stdout import Stdout
+
+    if not settings.emf_log_group:
+        return Stdout()
+    return Logs(settings.emf_log_group, settings.emf_log_stream, create_group=settings.emf_create_log_group)
 
 
 class AwsResourceDetector(aws.AwsResourceDetector):

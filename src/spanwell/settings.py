@@ -39,6 +39,11 @@ def text(raw: str) -> str:
     return raw
 
 
+def secret(raw: str) -> str:
+    """any text, never shown"""
+    return raw
+
+
 def names(raw: str) -> tuple[str, ...]:
     """a comma-separated list"""
     return tuple(part.strip() for part in raw.split(",") if part.strip())
@@ -103,6 +108,14 @@ def positive(raw: str) -> int:
     value = int(raw)
     if value < 1:
         raise ValueError("a whole number, 1 or more")
+    return value
+
+
+def days(raw: str) -> int:
+    """a whole number from 1 to 36500"""
+    value = positive(raw)
+    if value > 36_500:
+        raise ValueError("a whole number from 1 to 36500")
     return value
 
 
@@ -175,13 +188,25 @@ class Settings:
         "SPANWELL_OTLP",
         choice("spanwell", "upstream"),
         "spanwell",
-        "Which exporter `otlp` with `http/protobuf` means: spanwell's own where there is one, or upstream's.",
+        "Which exporter of traces `otlp` over HTTP means: spanwell's own, or upstream's, of the `otlp` extra.",
     )
     shutdown_timeout = Setting(
         "SPANWELL_SHUTDOWN_TIMEOUT",
         seconds,
         1.0,
         "Seconds that exporting what is left may hold up the exit of the process, over all exporters together.",
+    )
+    export_buffer_mb = Setting(
+        "SPANWELL_EXPORT_BUFFER_MB",
+        positive,
+        32,
+        "MB (10^6 bytes) of spans that wait for one exporter at most, where they wait in encoded form.",
+    )
+    export_drop = Setting(
+        "SPANWELL_EXPORT_DROP",
+        choice("oldest", "newest"),
+        "oldest",
+        "Which spans go, counted, when no more may wait for an exporter.",
     )
     sqlite_path = Setting(
         "SPANWELL_SQLITE_PATH",
@@ -195,6 +220,33 @@ class Settings:
         positive,
         512,
         "Size in MB (10^6 bytes) above which the `sqlite` exporter removes the oldest traces.",
+    )
+    dynamodb_table = Setting(
+        "SPANWELL_DYNAMODB_TABLE",
+        text,
+        "spanwell-traces",
+        "Table of the traces exporter `dynamodb` and of `--store dynamodb`; `spanwell dynamodb create` makes it.",
+    )
+    retention_days = Setting(
+        "SPANWELL_RETENTION_DAYS", days, 30, "Days after which DynamoDB deletes what `dynamodb` stored."
+    )
+    kinesis_stream = Setting(
+        "SPANWELL_KINESIS_STREAM",
+        text,
+        "",
+        "Name or ARN of the stream of the traces exporter `kinesis` (docs/kinesis.md); spanwell creates none.",
+    )
+    kinesis_format = Setting(
+        "SPANWELL_KINESIS_FORMAT", choice("protobuf", "json"), "protobuf", "OTLP encoding of a Kinesis record."
+    )
+    kinesis_compression = Setting(
+        "SPANWELL_KINESIS_COMPRESSION", choice("none", "gzip"), "none", "Compression of a Kinesis record."
+    )
+    kinesis_dead_letter = Setting(
+        "SPANWELL_KINESIS_DEAD_LETTER",
+        text,
+        "",
+        "File, of at most 64 MB, for the records that `kinesis` gives up, to be sent again (docs/kinesis.md).",
     )
     sqs_context = Setting(
         "SPANWELL_SQS_CONTEXT",
@@ -258,7 +310,9 @@ class Settings:
         "SPANWELL_APPLICATION_SIGNALS",
         boolean,
         False,
-        "Add `aws.local.*` and `aws.remote.*` as CloudWatch Application Signals names services and operations.",
+        "CloudWatch Application Signals: its names of services and operations on spans, and its metrics"
+        " (docs/metrics.md).",
+        shown="OTEL_AWS_APPLICATION_SIGNALS_ENABLED",
     )
     redaction = Setting(
         "SPANWELL_REDACTION",
@@ -298,8 +352,39 @@ class Settings:
         "SPANWELL_CLOUDWATCH_METRICS",
         names,
         (),
-        "What the metrics exporter `cloudwatch` sends beside `slow_trace`, `trace_errors` and `high_service_count`:"
-        " insights (`slow_db`; `insights` for all) and metrics, by dimensions (`entry.duration:operation+outcome`).",
+        "What the metrics exporters `cloudwatch` and `emf` send beside `slow_trace`, `trace_errors` and"
+        " `high_service_count`: insights (`slow_db`; `insights` for all) and metrics, by sets of dimensions"
+        " (`entry.duration:operation+outcome/service`, `http.server.*`; docs/metrics.md).",
+    )
+    metrics_dimensions = Setting[Names](
+        "SPANWELL_METRICS_DIMENSIONS",
+        names,
+        (),
+        "Sets of attributes that become dimensions, for metrics without their own: `operation+outcome,service`.",
+        shown="ServiceName alone",
+    )
+    metrics_namespace = Setting(
+        "SPANWELL_METRICS_NAMESPACE",
+        text,
+        "DistributedTracing/Insights",
+        "CloudWatch namespace of what `cloudwatch` and `emf` send beside insights, which stay in the default.",
+    )
+    emf_log_group = Setting(
+        "SPANWELL_EMF_LOG_GROUP",
+        text,
+        "",
+        "Log group that the metrics exporter `emf` writes to by PutLogEvents.",
+        shown="stdout",
+    )
+    emf_log_stream = Setting(
+        "SPANWELL_EMF_LOG_STREAM",
+        text,
+        "",
+        "Log stream in SPANWELL_EMF_LOG_GROUP; it is created.",
+        shown="one for each process",
+    )
+    emf_create_log_group = Setting(
+        "SPANWELL_EMF_CREATE_LOG_GROUP", boolean, False, "Create SPANWELL_EMF_LOG_GROUP if it does not exist."
     )
     resource_timeout = Setting(
         "SPANWELL_RESOURCE_TIMEOUT",
@@ -366,6 +451,61 @@ class Settings:
         "OTLP endpoint of traces, used as it is.",
         shown="OTEL_EXPORTER_OTLP_ENDPOINT + /v1/traces",
     )
+    headers = Setting(
+        "OTEL_EXPORTER_OTLP_HEADERS", secret, "", "OTLP headers of all signals, `name=value,…`, percent-encoded."
+    )
+    traces_headers = Setting(
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+        secret,
+        "",
+        "OTLP headers of traces.",
+        shown="OTEL_EXPORTER_OTLP_HEADERS",
+    )
+    certificate = Setting(
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        text,
+        "",
+        "File (PEM) of the certificates that OTLP endpoints are trusted by.",
+        shown="what Python trusts",
+    )
+    traces_certificate = Setting(
+        "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+        text,
+        "",
+        "The same for traces.",
+        shown="OTEL_EXPORTER_OTLP_CERTIFICATE",
+    )
+    client_certificate = Setting(
+        "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", text, "", "File (PEM) of the certificate that says who we are."
+    )
+    traces_client_certificate = Setting(
+        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+        text,
+        "",
+        "The same for traces.",
+        shown="OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    )
+    client_key = Setting("OTEL_EXPORTER_OTLP_CLIENT_KEY", text, "", "File (PEM) of the key to that certificate.")
+    traces_client_key = Setting(
+        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+        text,
+        "",
+        "The same for traces.",
+        shown="OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    )
+    insecure = Setting(
+        "OTEL_EXPORTER_OTLP_INSECURE",
+        otel_boolean,
+        False,
+        "Credentials may go to `http://` endpoints over a network; gRPC without TLS.",
+    )
+    traces_insecure = Setting[bool | None](
+        "OTEL_EXPORTER_OTLP_TRACES_INSECURE",
+        otel_boolean,
+        None,
+        "The same for traces.",
+        shown="OTEL_EXPORTER_OTLP_INSECURE",
+    )
     timeout = Setting[float | None](
         "OTEL_EXPORTER_OTLP_TIMEOUT", seconds, None, "Seconds that one OTLP export may take.", shown="10"
     )
@@ -385,6 +525,9 @@ class Settings:
         "",
         "OTLP compression of traces.",
         shown="OTEL_EXPORTER_OTLP_COMPRESSION",
+    )
+    metric_export_interval = Setting(
+        "OTEL_METRIC_EXPORT_INTERVAL", positive, 60000, "Milliseconds between two exports of metrics."
     )
     temporality = Setting(
         "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
@@ -434,6 +577,25 @@ class Settings:
         "",
         "X-Ray adaptive sampling: the path of a YAML file, or the YAML itself (docs/sampling.md).",
     )
+    adot_application_signals = Setting(
+        "OTEL_AWS_APPLICATION_SIGNALS_ENABLED",
+        boolean,
+        False,
+        "ADOT's name of SPANWELL_APPLICATION_SIGNALS, which wins.",
+    )
+    application_signals_endpoint = Setting(
+        "OTEL_AWS_APPLICATION_SIGNALS_EXPORTER_ENDPOINT",
+        text,
+        "http://localhost:4316/v1/metrics",
+        "Where the metrics of Application Signals go, by OTLP over HTTP: a CloudWatch agent; `none` sends none.",
+    )
+    daemon_address = Setting(
+        "AWS_XRAY_DAEMON_ADDRESS",
+        text,
+        "127.0.0.1:2000",
+        "Where the exporters `xray` and `xray_otlp_udp` send to: `host:port`, or `udp:host:port tcp:host:port`"
+        " (docs/xray.md).",
+    )
     semconv_opt_in = Setting(
         "OTEL_SEMCONV_STABILITY_OPT_IN",
         text,
@@ -459,10 +621,13 @@ class Settings:
         "OTEL_BSP_MAX_QUEUE_SIZE",
         positive,
         2048,
-        "Spans that wait for export at most; beyond, the oldest go.",
+        "Spans that wait for export at most. Unless it is set, bytes are the bound where spans wait encoded.",
     )
     bsp_max_export_batch_size = Setting(
-        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", positive, 512, "Spans in one export at most."
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+        positive,
+        512,
+        "Spans in one export at most. Unless it is set, up to 4096 while many wait, where spans wait encoded.",
     )
     bsp_export_timeout = Setting(
         "OTEL_BSP_EXPORT_TIMEOUT", positive, 30000, "Milliseconds that `force_flush` waits by default."
@@ -555,6 +720,12 @@ class Settings:
     def with_problem(self, problem: str) -> Settings:
         """The same settings with one more line in `problems`."""
         return Settings(self._values, self.sources, (*self.problems, problem))
+
+    @property
+    def wants_application_signals(self) -> bool:
+        """Whether Application Signals are on, by our variable or by ADOT's."""
+        chosen = self.chosen(Settings.application_signals)
+        return self.application_signals if chosen else self.adot_application_signals
 
     def source(self, row: Setting[Any]) -> str:
         """Where the value of `row` came from: ``default``, ``environment`` or the name of a layer."""

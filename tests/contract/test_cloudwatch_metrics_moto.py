@@ -18,8 +18,8 @@ from spanwell import metrics
 from spanwell._otel import sdk
 from spanwell.insights.red import Red
 from spanwell.insights.vitals import Vitals
-from support.servers import moto
 from support.ended import count
+from support.servers import moto
 
 pytestmark = pytest.mark.slow
 

@@ -12,13 +12,27 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, SpanContext, SpanKind
 
 from spanwell import _guard
+from spanwell.export.otlp import OtlpSpanExporter
 from spanwell.export.sqlite import SqliteSpanExporter
+from support.collector import collector
 from support.spans import START, context, make_span
+
+RECEIVER: list[str] = []
+"""The URL of an OTLP receiver that runs for this module."""
 
 EXPORTERS: dict[str, Callable[[Path], SpanExporter]] = {
     "sqlite": lambda folder: SqliteSpanExporter(str(folder / "traces.db")),
+    "otlp": lambda folder: OtlpSpanExporter(RECEIVER[0]),
+    "otlp json": lambda folder: OtlpSpanExporter(RECEIVER[0], encoding="json"),
 }
 """Name -> a factory that takes an empty folder and returns a working exporter."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def receiver() -> Iterator[None]:
+    with collector() as otlp:
+        RECEIVER[:] = [f"{otlp.url}/v1/traces"]
+        yield
 
 
 @pytest.fixture(params=sorted(EXPORTERS))

@@ -107,11 +107,15 @@ from opentelemetry import trace
 with trace.get_tracer("app").start_as_current_span("work") as span:
     span.set_attribute("number", 10 ** 400)
 """
-    done = python(source, env(OTEL_EXPORTER_OTLP_ENDPOINT=otlp.url))
+    done = python(source, env(OTEL_EXPORTER_OTLP_ENDPOINT=otlp.url, SPANWELL_OTLP="upstream"))
     assert done.code == 0
     assert otlp.spans() == ["work"]
     [line] = done.err.splitlines()
     assert line.startswith("spanwell: exporter otlp: Failed to encode key number")
+    # Our own encoder has a form for every value.
+    assert python(source, env(OTEL_EXPORTER_OTLP_ENDPOINT=otlp.url)).err == ""
+    [_, ours] = otlp.span_messages()
+    assert ours.attributes[0].value.string_value.startswith("1000")
 
 
 # --- sqlite -----------------------------------------------------------------------------------------------------
@@ -212,13 +216,24 @@ def test_each_bad_setting_is_one_line_and_its_default_is_used(otlp: Collector, l
 
 
 @BOTH
-def test_http_json_is_said_and_goes_as_protobuf(otlp: Collector, launcher: str) -> None:
+def test_http_json_is_for_our_own_exporter_alone(otlp: Collector, launcher: str) -> None:
     environment = env(OTEL_EXPORTER_OTLP_ENDPOINT=otlp.url, OTEL_EXPORTER_OTLP_PROTOCOL="http/json")
+    assert python(WORK, environment, launcher) == Done(3, "application output\n", "")
+    assert otlp.spans() == ["work"]
+    assert otlp.posts[0].headers["content-type"] == "application/json"
+
+
+@BOTH
+def test_http_json_of_upstream_is_said_and_goes_as_protobuf(otlp: Collector, launcher: str) -> None:
+    environment = env(
+        OTEL_EXPORTER_OTLP_ENDPOINT=otlp.url, OTEL_EXPORTER_OTLP_PROTOCOL="http/json", SPANWELL_OTLP="upstream"
+    )
     done = python(WORK, environment, launcher)
     assert done == Done(
         3,
         "application output\n",
-        "spanwell: OTEL_EXPORTER_OTLP_PROTOCOL=http/json is not supported; using http/protobuf on its port\n",
+        "spanwell: OTEL_EXPORTER_OTLP_PROTOCOL=http/json is not supported for traces;"
+        " using http/protobuf on its port\n",
     )
     assert otlp.spans() == ["work"]
     assert otlp.posts[0].headers["content-type"] == "application/x-protobuf"

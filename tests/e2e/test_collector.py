@@ -52,7 +52,7 @@ def _collector(target: str) -> Iterator[tuple[int, int]]:
         process.wait(10)
 
 
-@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize("protocol", ["http/protobuf", "http/json", "grpc"])
 def test_a_trace_goes_through_a_collector(protocol: str, tmp_path: Path) -> None:
     script = tmp_path / "order.py"
     script.write_text(APPLICATION)

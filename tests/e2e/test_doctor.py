@@ -124,6 +124,10 @@ def test_the_headers_are_sent_and_never_shown() -> None:
         ({"OTEL_PYTHON_ID_GENERATOR": "dice"}, "id generator dice"),
         ({"SPANWELL_SHUTDOWN_TIMEOUT": "soon"}, "SPANWELL_SHUTDOWN_TIMEOUT='soon' is not a number of seconds"),
         ({"OTEL_EXPORTER_OTLP_HEADERS": "secret"}, "OTEL_EXPORTER_OTLP_HEADERS is no list"),
+        (
+            {"SPANWELL_INSIGHTS": "true", "SPANWELL_INSIGHT_THRESHOLDS": "n_plus_on.count=9"},
+            "'n_plus_on.count' is no threshold (did you mean n_plus_one.count?)",
+        ),
         ({"OTEL_PYTHON_DISTRO": "aws_distro"}, "OTEL_PYTHON_DISTRO=aws_distro"),
         ({"OTEL_CONFIG_FILE": "/nowhere.yaml"}, "OTEL_CONFIG_FILE='/nowhere.yaml' cannot be used"),
         ({"OTEL_TRACES_EXPORTER": "sqlite", "SPANWELL_SQLITE_PATH": "/dev/null/t.db"}, "cannot be written"),
@@ -169,10 +173,15 @@ def test_an_endpoint_that_hangs_is_given_up() -> None:
     assert "does not answer within" in problems(found)[0]
 
 
-def test_http_json_is_a_note(otlp: Collector) -> None:
-    code, found = doctor(OTEL_EXPORTER_OTLP_ENDPOINT=otlp.url, OTEL_EXPORTER_OTLP_PROTOCOL="http/json")
+def test_http_json_is_fine_and_of_upstream_a_note(otlp: Collector) -> None:
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": otlp.url, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}
+    code, found = doctor(**env)
     assert code == 0
-    assert "http/json is not supported; using http/protobuf" in texts(found, "exporters")
+    assert f"http/json to {otlp.url}" in texts(found, "exporters")
+    assert otlp.posts[-1].headers["content-type"] == "application/json"
+    code, found = doctor(**env, SPANWELL_OTLP="upstream")
+    assert code == 0
+    assert "http/json is not supported for traces; using http/protobuf" in texts(found, "exporters")
 
 
 def test_two_distros(tmp_path: Path, otlp: Collector) -> None:

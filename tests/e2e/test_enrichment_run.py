@@ -39,6 +39,7 @@ def test_every_part_reaches_the_exporter(tmp_path: Path) -> None:
             SPANWELL_SPAN_ATTRIBUTES="team=blue",
             SPANWELL_ANNOTATIONS="customer",
             SPANWELL_APPLICATION_SIGNALS="true",
+            OTEL_AWS_APPLICATION_SIGNALS_EXPORTER_ENDPOINT="none",
         )
         assert python(CODE, env) == (0, "", "")
     spans = {span.name: span.attributes for span in stored(tmp_path / "t.db")}

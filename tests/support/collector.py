@@ -8,8 +8,10 @@ with collector() as otlp:
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
+import json
 import socket
 import socketserver
 import struct
@@ -20,6 +22,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+from google.protobuf import json_format
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -118,6 +121,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.body = body
         encoding = self.headers.get("Content-Encoding")
         if encoding == "gzip":
             body = gzip.decompress(body)
@@ -127,7 +131,7 @@ class Handler(BaseHTTPRequestHandler):
         self.post = Post(
             self.path,
             {name.lower(): value for name, value in self.headers.items()},
-            kind.FromString(body) if kind else None,
+            _message(kind, body, self.headers.get("Content-Type", "")) if kind else None,
         )
         with self.collector.lock:
             self.collector.posts.append(self.post)
@@ -146,6 +150,25 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def _message(kind: Any, body: bytes, content_type: str) -> Any:
+    """A request in either encoding. In JSON, OTLP's ids are hexadecimal, where protobuf's own mapping has base64."""
+    if content_type != "application/json":
+        return kind.FromString(body)
+
+    def based(value: Any) -> Any:
+        if isinstance(value, list):
+            return [based(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        ids = {"traceId", "spanId", "parentSpanId"}
+        return {
+            key: base64.b64encode(bytes.fromhex(each)).decode() if key in ids else based(each)
+            for key, each in value.items()
+        }
+
+    return json_format.ParseDict(based(json.loads(body)), kind())
 
 
 def ok(handler: Handler) -> None:

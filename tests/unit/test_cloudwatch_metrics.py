@@ -133,6 +133,29 @@ def test_metrics_by_list_and_by_dimension() -> None:
     assert cloud.requests[0][0]["Unit"] == "Seconds"
 
 
+def test_other_metrics_have_their_own_namespace_and_sets_of_dimensions() -> None:
+    sent: list[tuple[str, str, tuple[str, ...], float]] = []
+
+    class Client:
+        def put_metric_data(self, Namespace: str, MetricData: list[dict[str, Any]]) -> None:
+            for datum in MetricData:
+                named = tuple(f"{each['Name']}={each['Value']}" for each in datum["Dimensions"])
+                total = sum(v * n for v, n in zip(datum["Values"], datum["Counts"], strict=True))
+                sent.append((Namespace, datum["MetricName"], named, total))
+
+    wanted = parse(["a.*"], pytest.fail, dimensions=("x+y", "service"), namespace="Shop")
+    points = [NumberDataPoint({"x": x, "y": "1"}, 0, NOW, value) for x, value in (("p", 2), ("q", 3))]
+    metric = Metric("a.b", "", "", Sum(points, DELTA, is_monotonic=True))
+    exporter = CloudWatchMetricExporter(wanted, client=Client)
+    assert exporter.export(data(metric, insights(("slow_trace", "warning", 4)))) is MetricExportResult.SUCCESS
+    assert sorted(sent) == [
+        ("DistributedTracing/Insights", "slow_trace", ("Severity=warning", "ServiceName=shop"), 4.0),
+        ("Shop", "a.b", ("ServiceName=shop",), 5.0),
+        ("Shop", "a.b", ("x=p", "y=1", "ServiceName=shop"), 2.0),
+        ("Shop", "a.b", ("x=q", "y=1", "ServiceName=shop"), 3.0),
+    ]
+
+
 def test_what_fails_goes_with_the_next_export_once() -> None:
     cloud = Cloud(Refusal("Throttling"), OSError("no route"), None)
     sent = exporter(cloud)
@@ -255,9 +278,9 @@ def test_what_may_be_listed() -> None:
     )
     assert found.insights == {*DEFAULT, "slow_db"}
     assert found.metrics == {
-        "spanwell.entry.duration": ("spanwell.operation", "spanwell.outcome"),
-        "spanwell.queue.size": (),
-        "a.b": ("c",),
+        "spanwell.entry.duration": (("spanwell.operation", "spanwell.outcome"),),
+        "spanwell.queue.size": ((),),
+        "a.b": (("c",),),
     }
     assert [problem.startswith("SPANWELL_CLOUDWATCH_METRICS: ") for problem in problems] == [True, True]
     assert most(found) == 4 + 101 * 3 + 2

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from spanwell import _guard, metrics
 from spanwell._guard import losses
-from spanwell.cli import findings
+from spanwell.cli.metric_findings import metric_findings
 from spanwell.enrich.processor import MeasuredProcessor
 from spanwell.export.batch import Batch
 from spanwell.export.guarded import GuardedExporter
@@ -256,7 +256,7 @@ def test_the_health_of_tracing_as_metrics() -> None:
         name: values(data, f"spanwell.{name}")
         for name in (
             *("spans.started", "spans.ended", "spans.exported", "spans.dropped", "spans.unfinished", "spans.late"),
-            *("queue.size", "queue.capacity", "metrics.series"),
+            *("queue.size", "queue.bytes", "queue.capacity", "metrics.series"),
         )
     } == {
         "spans.started": {(): 2},
@@ -266,6 +266,7 @@ def test_the_health_of_tracing_as_metrics() -> None:
         "spans.unfinished": {(): 1},
         "spans.late": {(): 1},
         "queue.size": {("otlp",): 1},
+        "queue.bytes": {("otlp",): 4_000},
         "queue.capacity": {("otlp",): 2},
         "metrics.series": {(): 0},
     }
@@ -283,6 +284,9 @@ def test_the_health_of_tracing_as_metrics() -> None:
         ("cloudwatch", "", ["at most 3 metrics in DistributedTracing/Insights", "$0.90 a month"]),
         ("cloudwatch", "entry.duration:operation", ["at most 104 metrics", "$31.20 a month"]),
         ("cloudwatch,otlp", "slow_db", ["at most 4 metrics", "$1.20 a month", "at most 2,000 series"]),
+        ("emf", "entry.duration:operation/service", ["at most 105 metrics", "$31.50 a month", "writes to stdout"]),
+        ("emf", "http.*", ["one for each metric and set of dimensions that http.* stands for"]),
+        ("cloudwatch,emf", "", ["cloudwatch: for each", "emf: for each", "values count twice"]),
         ("cloudwatch", "a.b:", ["SPANWELL_CLOUDWATCH_METRICS: 'a.b:' is left out", "at most 3 metrics"]),
     ],
 )
@@ -291,13 +295,45 @@ def test_doctor_tells_the_number_of_series_and_what_they_cost(
 ) -> None:
     env = {"OTEL_METRICS_EXPORTER": exporters, "SPANWELL_CLOUDWATCH_METRICS": listed, "SPANWELL_INSIGHTS": "true"}
     settings = Settings.from_env(env)
-    said = "\n".join(text for _, text in findings._series(settings))
+    said = "\n".join(text for _, text in metric_findings(settings))
     assert all(text in said for text in expected)
     assert bool(said) == bool(expected)
 
 
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({"SPANWELL_APPLICATION_SIGNALS": "true"}, "http://localhost:4316/v1/metrics"),
+        ({"OTEL_AWS_APPLICATION_SIGNALS_ENABLED": "true"}, "at most 2,000 sets of attributes"),
+        (
+            {
+                "SPANWELL_APPLICATION_SIGNALS": "true",
+                "OTEL_AWS_APPLICATION_SIGNALS_EXPORTER_ENDPOINT": "http://u:secret@h/v1/metrics",
+            },
+            "http://h/v1/metrics",
+        ),
+        (
+            {"SPANWELL_APPLICATION_SIGNALS": "true", "OTEL_AWS_APPLICATION_SIGNALS_EXPORTER_ENDPOINT": "none"},
+            "no metrics",
+        ),
+    ],
+)
+def test_doctor_tells_where_the_metrics_of_application_signals_go(env: dict[str, str], expected: str) -> None:
+    [(level, text)] = metric_findings(Settings.from_env(env))
+    assert level == "ok"
+    assert expected in text
+    assert "secret" not in text
+    [(_, text)] = metric_findings(Settings.from_env(env), on_lambda=True)
+    assert "on Lambda no metrics are sent" in text
+
+
+def test_doctor_minds_no_insights_where_other_metrics_are_chosen() -> None:
+    env = {"OTEL_METRICS_EXPORTER": "emf", "SPANWELL_CLOUDWATCH_METRICS": "http.server.*"}
+    assert [level for level, _ in metric_findings(Settings.from_env(env))] == ["ok", "ok"]
+
+
 def test_doctor_tells_that_cloudwatch_has_nothing_to_send_without_insights() -> None:
     settings = Settings.from_env({"OTEL_METRICS_EXPORTER": "cloudwatch"})
-    [(level, text)] = findings._series(settings)
+    [(level, text)] = metric_findings(settings)
     assert level == "problem"
     assert "SPANWELL_INSIGHTS=true" in text

@@ -8,7 +8,7 @@ from logging import Filter, LogRecord, getLogger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
 
@@ -41,8 +41,8 @@ def stop_retries(exporter: object) -> None:
 
 
 def endpoint_of(exporter: object) -> str:
-    """Where one of upstream's OTLP exporters sends to, or ""."""
-    found = getattr(exporter, "_endpoint", "")
+    """Where an OTLP exporter sends to, upstream's or ours, or ""."""
+    found = getattr(exporter, "_endpoint", "") or getattr(exporter, "url", "")
     return without_credentials(found) if isinstance(found, str) else ""
 
 
@@ -85,6 +85,31 @@ def _watch_requests(transport: Any, keep: Callable[[str], None]) -> None:
         return result
 
     transport.request = request
+
+
+def sign_requests(exporter: object, sign: Callable[[str, bytes, Mapping[str, str]], Mapping[str, str]]) -> None:
+    """Let `sign` (url, body, headers -> headers) have the last word on requests of upstream's OTLP/HTTP exporters.
+
+    By the `auth` of their requests.Session, which they offer no setting for.
+    """
+    transport = getattr(getattr(exporter, "_client", None), "_transport", None)
+    session: Any = getattr(transport, "_session", None) or getattr(exporter, "_session", None)
+    if session is None:
+        return
+    own = getattr(exporter, "_headers", None) or getattr(getattr(exporter, "_client", None), "_headers", None) or {}
+    if any(name.lower() == "authorization" for name in own):  # a bearer token, for example
+        return
+
+    def auth(request: Any) -> Any:
+        # Only what tells of the content: a proxy may change the rest.
+        kept = {
+            name: value for name, value in request.headers.items() if name.lower().startswith(("content-", "x-aws-"))
+        }
+        kept.pop("Content-Length", None)
+        request.headers.update(sign(request.url, request.body or b"", kept))
+        return request
+
+    session.auth = auth
 
 
 def root_cause(error: BaseException) -> str:

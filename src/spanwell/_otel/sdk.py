@@ -236,6 +236,17 @@ def span_processors(provider: Any) -> list[Any]:
     return found
 
 
+def span_exporters(provider: Any) -> list[Any]:
+    """The exporters behind the SDK's span processors of `provider`, in order. A batch processor hides its own."""
+    found = []
+    for processor in span_processors(provider):
+        batch = getattr(processor, "_batch_processor", None)
+        exporter = getattr(processor, "span_exporter", None) or getattr(batch, "_exporter", None)
+        if exporter is not None:
+            found.append(exporter)
+    return found
+
+
 def shutdowns(provider: Any) -> Iterator[tuple[Callable[[], None], Callable[[float], None]]]:
     """(begin, finish) for every part of `provider` that exports: end the retries, then shut down in time."""
     for holder, name in (

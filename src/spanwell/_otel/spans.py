@@ -126,6 +126,9 @@ def parts(span: ReadableSpan) -> tuple[str, str | None, Mapping[str, Any] | None
     )
 
 
+context_of: Callable[[ReadableSpan], SpanContext | None] = attrgetter("_context")
+"""The context of a span, without the call that its property costs."""
+
 beginning: Callable[[ReadableSpan], tuple[SpanContext, SpanContext | None, int]]
 beginning = attrgetter("_context", "_parent", "_start_time")
 """Context, parent and start of a span in one call: as properties they are three, where hardly more should be."""

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from spanwell.cli import alarms, config, demo, doctor, insights, sampling, traces
+    from spanwell.cli import alarms, config, demo, doctor, dynamodb, iam, insights, sampling, traces
 
     top = argparse.ArgumentParser(
         prog="spanwell", description="Whole traces for Python on AWS, from one command.", allow_abbrev=False
@@ -43,6 +43,6 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
     # Only for the list in the help text: `run` itself is handled before argparse is imported.
     commands.add_parser("run", help="run a command with tracing: spanwell run -- python app.py", add_help=False)
-    for module in (demo, traces, insights, sampling, alarms, doctor, config):
+    for module in (demo, traces, insights, sampling, alarms, dynamodb, iam, doctor, config):
         module.register(commands)
     return top

@@ -6,13 +6,15 @@ import json
 
 from spanwell._otel.exporting import without_credentials
 from spanwell._otel.sdk import quiet_resources
-from spanwell.settings import Setting, Settings, display
+from spanwell.settings import Setting, Settings, display, secret
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
     from typing import Any, TextIO
+
+_HIDDEN = "(set, not shown)"
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -59,22 +61,26 @@ def as_json(settings: Settings) -> dict[str, Any]:
     """``{"settings": {VARIABLE: {"value", "source"}}, "problems": [...]}``"""
     return {
         "settings": {
-            row.variable: {"value": _public(settings.value(row)), "source": settings.source(row)}
-            for row in Settings.rows()
+            row.variable: {"value": _public(settings, row), "source": settings.source(row)} for row in Settings.rows()
         },
         "problems": list(settings.problems),
     }
 
 
-def _public(value: Any) -> Any:
+def _public(settings: Settings, row: Setting[Any]) -> Any:
+    value = settings.value(row)
+    if row.parse is secret:
+        return _HIDDEN if value else ""
     return without_credentials(value) if isinstance(value, str) else value
 
 
 def value_text(settings: Settings, row: Setting[Any]) -> str:
-    """The value as a user would write it, without a password in a URL. Headers are no setting of ours."""
+    """The value as a user would write it, without a password in a URL and without headers."""
     if not settings.chosen(row):
         return display(row)
     value = settings.value(row)
+    if row.parse is secret:
+        return _HIDDEN
     if isinstance(value, tuple):
         return ",".join("=".join(each) if isinstance(each, tuple) else each for each in value)
     if isinstance(value, bool):

@@ -9,12 +9,14 @@ from spanwell import __version__
 from spanwell._otel import registry
 from spanwell._triggers import EAGER, LAST, TABLE
 from spanwell.cli.config import load, value_text
+from spanwell.cli.metric_findings import metric_findings
 from spanwell.cli.probe import probe_endpoint, probe_sqlite
 from spanwell.cli.probe_sampling import probe_sampler
-from spanwell.exporters import transport, upstream_name
+from spanwell.exporters import NEEDS_OTLP, upstream_name
 from spanwell.legs import unneeded_instrumentors
+from spanwell.otlp_settings import transport
 from spanwell.settings import Settings
-from spanwell.where import aws_platform
+from spanwell.where import aws_platform, on_lambda
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +41,9 @@ class Finding:
         return {"topic": self.topic, "level": self.level, "text": self.text}
 
 
-def findings(environ: Mapping[str, str], *, online: bool = True) -> Iterator[Finding]:
-    """Everything there is to say about this environment; with `online` the endpoint is connected to."""
+def findings(environ: Mapping[str, str], *, online: bool = True, probe: bool = True) -> Iterator[Finding]:
+    """Everything there is to say about this environment; with `online` X-Ray is asked for its rules, and with `probe`
+    too the endpoint is connected to."""
     settings = load(environ)
     for topic, found in (
         ("versions", _versions()),
@@ -48,7 +51,8 @@ def findings(environ: Mapping[str, str], *, online: bool = True) -> Iterator[Fin
         ("settings", _settings(settings)),
         ("service", _service(settings, environ)),
         ("ids, sampler, propagators", _plugins(settings, online=online)),
-        ("exporters", _exporters(settings, environ, online=online)),
+        ("exporters", _exporters(settings, environ, online=online and probe)),
+        ("insights", _insights(settings)),
         ("instrumentors", _instrumentors(settings)),
         ("losses", _losses(settings, environ)),
     ):
@@ -149,7 +153,8 @@ def _loads(what: str, name: str, group: str, known: tuple[str, ...]) -> tuple[st
         try:
             registry.load_entry_point(group, name)
         except Exception as error:
-            return "problem", f"{what} {name}: {error}; it is left out"
+            said = NEEDS_OTLP if name == "otlp_proto_http" and isinstance(error, LookupError) else error
+            return "problem", f"{what} {name}: {said}; it is left out"
     return "ok", f"{what} {name}"
 
 
@@ -166,31 +171,7 @@ def _exporters(settings: Settings, environ: Mapping[str, str], *, online: bool) 
             yield _loads("exporter", name, "opentelemetry_traces_exporter", ("console",))
     for signal, chosen in (("metrics", settings.metrics_exporter), ("logs", settings.logs_exporter)):
         yield from _signal(signal, [name for name in chosen if name != "none"], settings)
-    yield from _series(settings)
-
-
-def _series(settings: Settings) -> Iterator[tuple[str, str]]:
-    """How many series metrics of insights may become, and what that costs a month."""
-    from spanwell.analysis.names import MAX_SERIES
-    from spanwell.export.cloudwatch_names import DOLLARS, NAMESPACE, most, parse
-
-    names = [name for name in settings.metrics_exporter if name != "none"]
-    if "cloudwatch" in names and not settings.insights:
-        yield "problem", "OTEL_METRICS_EXPORTER=cloudwatch sends what insights count: set SPANWELL_INSIGHTS=true"
-    if not names or not settings.insights:
-        return
-    if "cloudwatch" in names:
-        problems: list[str] = []
-        number = most(parse(settings.cloudwatch_metrics, problems.append))
-        yield from (("problem", problem) for problem in problems)
-        shown = f"for each service at most {number:,} metrics in {NAMESPACE}"
-        yield "ok", f"cloudwatch: {shown}, about ${number * DOLLARS:,.2f} a month at ${DOLLARS:.2f} each"
-    if names != ["cloudwatch"]:
-        yield (
-            "ok",
-            f"spanwell's own metrics have at most {MAX_SERIES:,} series for each process, the rest counts as `other`;"
-            f" as CloudWatch metrics that many cost about ${MAX_SERIES * DOLLARS:,.0f} a month",
-        )
+    yield from metric_findings(settings, on_lambda=on_lambda(environ))
 
 
 def _signal(signal: str, names: list[str], settings: Settings) -> Iterator[tuple[str, str]]:
@@ -242,6 +223,19 @@ def _state(entry: Any, settings: Settings) -> str:
     if entry.name in EAGER or entry.name in LAST or not settings.lazy_instrumentation:
         return "with the SDK"
     return "deferred" if entry.name in TABLE else "with the SDK"
+
+
+def _insights(settings: Settings) -> Iterator[tuple[str, str]]:
+    """In a process they are made, and their settings read, when the first local root has ended."""
+    if not settings.insights:
+        yield "ok", "off; SPANWELL_INSIGHTS=true says on traces what is slow, failing or repeated"
+        return
+    from spanwell.insight_parts import detectors
+
+    problems: list[str] = []
+    loaded = detectors(settings, problems.append)
+    yield from (("problem", problem) for problem in problems)
+    yield "ok", f"{len(loaded.local) + len(loaded.over_time)} detectors look at what each local root saw"
 
 
 def _losses(settings: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""`spanwell insights` lists what is wrong in the traces of the sqlite file, `spanwell check` fails a build for it."""
+"""`spanwell insights` lists what is wrong in stored traces, `spanwell check` fails a build for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import textwrap
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from spanwell.cli.stores import add_options, open_store
 from spanwell.cli.terminal import (
     Style,
     clean,
@@ -19,10 +20,9 @@ from spanwell.cli.terminal import (
     terminal_width,
     wants_colour,
 )
-from spanwell.cli.traces import database
 from spanwell.explore.model import ExploreError, UnknownTraceError
 from spanwell.explore.problems import History, Judge, Problems, problem_json
-from spanwell.explore.stores.sqlite import SqliteStore, TraceFilter
+from spanwell.explore.stores.sqlite import TraceFilter
 from spanwell.settings import Settings
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _add_common(parser: argparse.ArgumentParser, run: Run) -> None:
         help="e.g. slow_trace.duration_ms=3000, or slow_trace.duration_ms@GET /export=60000; repeatable",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--db", metavar="PATH", help="the file to read (SPANWELL_SQLITE_PATH)")
+    add_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -160,7 +160,7 @@ def _find(args: argparse.Namespace, environ: Mapping[str, str], types: Sequence[
         looks.append(History(loaded.thresholds).findings)
     wanted = TraceFilter(service=args.service, since_ns=None if args.since is None else time.time_ns() - args.since)
     problems = Problems()
-    with SqliteStore(database(args.db, environ)) as store:
+    with open_store(args, environ) as store:
         ids = store.ids(wanted)
         show = progress("looking at traces", len(ids), quiet=args.json)
         for done, trace_id in enumerate(ids):

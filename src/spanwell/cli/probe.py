@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
 from spanwell._otel.exporting import without_credentials
+from spanwell.exchange import NOT_HTTP
+from spanwell.export.otlp_aws import TRANSACTION_SEARCH_OFF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ TIMEOUT = 3.0
 
 def probe_endpoint(settings: Settings, environ: Mapping[str, str], *, online: bool = True) -> Findings:
     """Check the OTLP endpoint: protocol against port, then an empty export request."""
-    from spanwell.exporters import endpoint, endpoint_problem, otlp_url, protocol_problem, transport
+    from spanwell.exporters import endpoint
+    from spanwell.otlp_settings import endpoint_problem, otlp_url, protocol_problem, transport
 
     problem = endpoint_problem(settings)
     if problem:
@@ -36,22 +38,23 @@ def probe_endpoint(settings: Settings, environ: Mapping[str, str], *, online: bo
     yield from _port_against_protocol(urlsplit(url).port, protocol)
     if protocol == "grpc":
         yield from _grpc_installed()
-    headers, malformed = _headers(environ)
+    malformed = _malformed_headers(environ)
     if malformed:
         yield "problem", malformed
     if online:
-        yield from (_connect(url) if protocol == "grpc" else _post(url, headers))
+        yield from (_connect(url) if protocol == "grpc" else _post(url, settings))
 
 
-def _headers(environ: Mapping[str, str]) -> tuple[Mapping[str, str], str]:
-    """The headers that the exporter sends, and what is wrong with their variable (never its value)."""
+def _malformed_headers(environ: Mapping[str, str]) -> str:
+    """What is wrong with the variable of the headers (never its value), or ""."""
     from opentelemetry.util.re import parse_env_headers
 
     from spanwell._otel.exporting import quiet_exporters
 
     given = environ.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or environ.get("OTEL_EXPORTER_OTLP_HEADERS", "")
     with quiet_exporters() as said:
-        return parse_env_headers(given, liberal=True), said.last
+        parse_env_headers(given, liberal=True)
+    return said.last
 
 
 def _port_against_protocol(port: int | None, protocol: str) -> Findings:
@@ -76,53 +79,57 @@ def _grpc_installed() -> Findings:
         yield "problem", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc needs the gRPC exporter: pip install 'spanwell[grpc]'"
 
 
-def _connection(url: str) -> HTTPConnection:
-    parts = urlsplit(url)
-    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    return kind(parts.hostname or "", parts.port, timeout=TIMEOUT)
-
-
 def _connect(url: str) -> Findings:
-    connection = _connection(url)
+    import socket
+
+    parts = urlsplit(url)
     try:
-        connection.connect()
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), TIMEOUT).close()
         yield "ok", "something listens at the endpoint"
     except (OSError, ValueError) as error:
         yield "problem", _unreachable(url, error)
-    finally:
-        connection.close()
 
 
-def _post(url: str, headers: Mapping[str, str]) -> Findings:
-    """An export request without spans: every OTLP receiver answers it with 200."""
-    connection = _connection(url)
+def _post(url: str, settings: Settings) -> Findings:
+    """An export request without spans, as the exporter sends it: every OTLP receiver answers it with 200."""
+    from spanwell._otel.exporting import quiet_exporters
+    from spanwell.plugins import OtlpSpanExporter
+    from spanwell.signing import SigningError
+
     try:
-        parts = urlsplit(url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("POST", target, b"", {**headers, "Content-Type": "application/x-protobuf"})
-        response = connection.getresponse()
-        response.read(4096)
-        yield _judge(response.status, without_credentials(url))
-    except HTTPException:
-        yield "problem", f"{without_credentials(url)} answers, but not in HTTP: is it a gRPC port?"
-    except (OSError, ValueError) as error:  # ValueError: a header or path that HTTP cannot carry
+        with quiet_exporters():
+            status, said = OtlpSpanExporter(settings).probe(TIMEOUT)
+        yield _judge(status, said, without_credentials(url))
+    except OSError as error:
         yield "problem", _unreachable(url, error)
-    finally:
-        connection.close()
+    except SigningError as error:
+        yield "problem", f"signing for {without_credentials(url)} {error}"
+    except ValueError as error:
+        if str(error) == NOT_HTTP:
+            yield "problem", f"{without_credentials(url)} answers, but not in HTTP: is it a gRPC port?"
+        else:
+            yield "problem", f"{without_credentials(url)}: {error}"
 
 
-def _judge(status: int, url: str) -> tuple[str, str]:
+def _judge(status: int, said: str, url: str) -> tuple[str, str]:
+    """`said`: the answer in a line, as the exporter would report it."""
     if 200 <= status < 300:
         return "ok", "the endpoint answers an empty export request"
-    hint = {
+    if status == 400 and TRANSACTION_SEARCH_OFF not in said:
+        return "ok", "the endpoint answers (400 for a request without spans)"
+    _, _, more = said.partition(": ")
+    return "problem", f"{url} answers {status}: {more or hint(status)}"
+
+
+def hint(status: int) -> str:
+    """What an OTLP receiver that answers `status` lacks."""
+    return {
         401: "credentials are missing: OTEL_EXPORTER_OTLP_HEADERS",
         403: "access is denied: check the credentials or the role",
         404: "no receiver at this path: OTEL_EXPORTER_OTLP_ENDPOINT is the base URL, without /v1/traces",
         405: "no OTLP receiver at this path",
     }.get(status, "the receiver is not well" if status >= 500 else "no OTLP receiver speaks so")
-    if status == 400:
-        return "ok", "the endpoint answers (400 for a request without spans)"
-    return "problem", f"{url} answers {status}: {hint}"
 
 
 def _unreachable(url: str, error: Exception) -> str:

@@ -169,7 +169,7 @@ def _stated(args: argparse.Namespace) -> _Load:
 
 def _stored(args: argparse.Namespace, environ: Mapping[str, str], stack: ExitStack) -> _Load:
     from spanwell.cli.sampling_loads import StoredLoad
-    from spanwell.cli.traces import database
+    from spanwell.cli.stores import database
     from spanwell.explore.stores.sqlite import SqliteStore
 
     path = database(args.store, environ)

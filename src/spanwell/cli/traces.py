@@ -1,4 +1,4 @@
-"""`spanwell traces` lists traces of the sqlite file, `spanwell trace ID` shows one as a tree."""
+"""`spanwell traces` lists stored traces, `spanwell trace ID` shows one as a tree."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import time
 from typing import TYPE_CHECKING, TextIO
 
+from spanwell.cli.stores import add_options, open_store
 from spanwell.cli.terminal import (
     Style,
     duration,
@@ -19,11 +20,9 @@ from spanwell.cli.terminal import (
     wants_colour,
 )
 from spanwell.explore.model import ExploreError
-from spanwell.explore.stores.sqlite import SqliteStore, TraceFilter
+from spanwell.explore.stores.sqlite import TraceFilter
 from spanwell.explore.summary import summary_json, trace_json
 from spanwell.explore.tree import render
-from spanwell.schema import default_path
-from spanwell.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,7 +53,7 @@ def _add_common(
     parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace, Mapping[str, str], TextIO], int]
 ) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--db", metavar="PATH", help="the file to read (SPANWELL_SQLITE_PATH)")
+    add_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -74,7 +73,7 @@ def run_traces(args: argparse.Namespace, environ: Mapping[str, str], out: TextIO
         since_ns=None if args.since is None else time.time_ns() - args.since,
     )
     try:
-        with SqliteStore(database(args.db, environ)) as store:
+        with open_store(args, environ) as store:
             summaries = store.newest(wanted, limit=args.limit)
     except ExploreError as error:
         say_error(str(error))
@@ -90,7 +89,7 @@ def run_traces(args: argparse.Namespace, environ: Mapping[str, str], out: TextIO
 def run_trace(args: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
     """Show one trace: exit code 0, or 1 when there is no such trace or the file cannot be read."""
     try:
-        with SqliteStore(database(args.db, environ)) as store:
+        with open_store(args, environ) as store:
             trace = store.get(args.id)
     except ExploreError as error:
         say_error(str(error))
@@ -103,11 +102,6 @@ def run_trace(args: argparse.Namespace, environ: Mapping[str, str], out: TextIO)
             for line in render(trace, width=terminal_width(environ, out), paint=style):
                 out.write(line + "\n")
     return 0
-
-
-def database(given: str | None, environ: Mapping[str, str]) -> str:
-    """The trace file: as given, else SPANWELL_SQLITE_PATH, else the default place."""
-    return given or Settings.from_env(environ).sqlite_path or default_path(environ)
 
 
 def _dump(tree: object, out: TextIO) -> None:

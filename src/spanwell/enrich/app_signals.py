@@ -9,7 +9,8 @@
 | aws.remote.environment | Lambda's Invoke | `lambda:default` |
 | aws.remote.resource.type, .identifier | exit spans | the resource (see `aws_resources`), or the database |
 
-An entry span is a SERVER or a local root, an exit span a CLIENT or PRODUCER.
+An entry span is a SERVER or a local root, an exit span a CLIENT, PRODUCER or CONSUMER, unless it processes a message
+that a CONSUMER span of this process has received.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class AppSignals:
         self._known = -1  # so many attributes of the resource
         # Span id -> its local root, while the span is open. The root may still get another name, from a route.
         self._roots: dict[int, Span] = {}
+        # Open CONSUMER spans: whether their parent is one, here.
+        self._consumers: dict[int, bool] = {}
         self._lock = threading.Lock()
 
     def on_start(self, span: Span, parent_context: Context | None) -> None:
@@ -78,6 +81,10 @@ class AppSignals:
             if len(self._roots) >= _MAX_OPEN:
                 self._forget()
             self._roots[own.span_id] = root
+        if span.kind is SpanKind.CONSUMER:
+            if len(self._consumers) >= _MAX_OPEN:
+                self._consumers.clear()
+            self._consumers[own.span_id] = parent is not None and parent.span_id in self._consumers
 
     def _forget(self) -> None:
         with self._lock:
@@ -89,7 +96,7 @@ class AppSignals:
         own, parent, kind = span.context, span.parent, span.kind
         root = self._roots.pop(own.span_id, None) if own is not None else None
         is_root = parent is None or parent.is_remote
-        is_exit = kind in _EXITS
+        is_exit = kind in _EXITS or (kind is SpanKind.CONSUMER and self._receives(span, attributes, is_root))
         if not is_root and not is_exit and kind is not SpanKind.SERVER:
             return False
         attributes["aws.local.service"], attributes["aws.local.environment"] = self._locals()
@@ -104,6 +111,12 @@ class AppSignals:
         if is_exit:
             _remote(attributes)
         return True
+
+    def _receives(self, span: ReadableSpan, attributes: Mapping[str, Any], is_root: bool) -> bool:
+        """Whether a CONSUMER span stands for a dependency: of receiving and processing only the first does."""
+        below = self._consumers.pop(span.context.span_id, False) if span.context is not None else False
+        operation = attributes.get("messaging.operation.type") or attributes.get("messaging.operation")
+        return is_root or operation != "process" or not below
 
     def _locals(self) -> tuple[str, str]:
         resource = self._resource()

@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 
 
 class FusedProcessor(SpanProcessor):
-    """Runs `stages` in their order. A failing stage is counted and said once; the others go on."""
+    """Runs `stages` in their order, then `last`: what exports the spans and does nothing when they start.
 
-    def __init__(self, stages: Iterable[object]) -> None:
+    A failing stage is counted and said once; the others go on.
+    """
+
+    def __init__(self, stages: Iterable[object], last: Iterable[SpanProcessor] = ()) -> None:
         stages = tuple(stages)
+        self._last = tuple(last)
         self._starts = _bound(stages, "on_start")
-        self._ends = _bound(stages, "on_end")
+        self._ends = _bound((*stages, *self._last), "on_end")
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Run every stage's `on_start`; a `parent_context` of None means the current context."""
@@ -47,6 +51,20 @@ class FusedProcessor(SpanProcessor):
             except Exception as error:
                 _failed(what, error)
 
+    def shutdown(self) -> None:
+        """Shut `last` down."""
+        for each in self._last:
+            with _guard.guard(f"shutdown of {type(each).__name__}"):
+                each.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush all of `last` within `timeout_millis` together; True if each of them could."""
+        end = perf_counter() + timeout_millis / 1000
+        flushed = True
+        for each in self._last:
+            flushed = each.force_flush(max(0, int((end - perf_counter()) * 1000))) and flushed
+        return flushed
+
 
 class MeasuredProcessor(FusedProcessor):
     """A `FusedProcessor` that knows what it costs.
@@ -55,8 +73,8 @@ class MeasuredProcessor(FusedProcessor):
     sample of one in 64; 0.0 before the first.
     """
 
-    def __init__(self, stages: Iterable[object]) -> None:
-        super().__init__(stages)
+    def __init__(self, stages: Iterable[object], last: Iterable[SpanProcessor] = ()) -> None:
+        super().__init__(stages, last)
         self._begin()
         in_child(self._begin)
 

@@ -49,7 +49,7 @@ class EncodingExporter(SpanExporter):
         """The process ends: no more waiting between attempts, neither now nor later."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Encode and send `spans`. Never raises; losses are counted, and said once."""
+        """Encode and send `spans`; SUCCESS if all arrived. Never raises; losses are counted, and said once."""
         items = []
         for span in spans:
             try:
@@ -57,7 +57,7 @@ class EncodingExporter(SpanExporter):
             except Exception as error:
                 self._lost(Sent(1, f"a span cannot be encoded: {error}"))
         if not items:
-            return SpanExportResult.SUCCESS
+            return SpanExportResult.FAILURE if spans else SpanExportResult.SUCCESS
         try:
             sent = self.send(items)
         except Exception as error:
@@ -65,7 +65,8 @@ class EncodingExporter(SpanExporter):
             sent = Sent(len(items), f"{type(error).__name__}: {error}", False)
         if sent.lost:
             self._lost(sent)
-        return SpanExportResult.SUCCESS if sent.reached else SpanExportResult.FAILURE
+        whole = sent.reached and not sent.lost and len(items) == len(spans)
+        return SpanExportResult.SUCCESS if whole else SpanExportResult.FAILURE
 
     def _lost(self, sent: Sent) -> None:
         losses.add("spans", f"export failed ({self.name})", sent.lost)

@@ -25,7 +25,9 @@ class GuardedExporter:
     records"), `where` its endpoint or file, for the report. What does not arrive is counted exactly once, as it
     fails or at `shutdown`. The first loss is reported with its cause; what is lost while the process ends is
     reported by `shutdown`, in one line. An exporter with `counts_losses` counts and reports its failures itself,
-    so that it can be used alone.
+    so that it can be used alone; of an `EncodingExporter` what `send` tells is counted.
+
+    encode: how an `EncodingExporter` encodes an item; None for others, and before the exporter is built.
     """
 
     def __init__(self, name: str, build: Callable[[], Any], signal: str = "spans", where: str = "") -> None:
@@ -34,6 +36,7 @@ class GuardedExporter:
         self.signal = signal
         self._build = build
         self._exporter: Any = None
+        self.encode: Callable[[Any], tuple[Any, int]] | None = None
         self._broken = ""
         self._last = False
         self._closed = False
@@ -41,7 +44,7 @@ class GuardedExporter:
         self._unsaid = 0
         self._why = ""
         self._in_flight = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer that ends a span may come at any moment
         in_child(self._after_fork)
 
     def _after_fork(self) -> None:
@@ -49,49 +52,96 @@ class GuardedExporter:
 
         The parent's exporter stays referenced: to finalise it here could end the parent's TLS or gRPC session.
         """
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._in_flight = self._unsaid = 0
+        self.encode = None
         if self._exporter is not None:
             _inherited.append(self._exporter)
             self._exporter = None
 
+    def prepare(self) -> None:
+        """Build the exporter, if that has not been done. Never raises: `deliver` tells of what is wrong."""
+        if self._closed:
+            return
+        with suppressed():
+            try:
+                self._built()
+            except Exception as error:
+                logger.debug("spanwell: exporter %s cannot be set up", self.name, exc_info=error)
+
     def deliver(self, batch: Any, number: int) -> bool:
-        """Export `batch`, which holds `number` items; True if it arrived. Never raises."""
+        """Export `batch`, which holds `number` items; True if all of it arrived. Never raises."""
+        return self.hand_over(batch, number)[0] == number
+
+    def hand_over(self, batch: Any, number: int) -> tuple[int, bool]:
+        """Export `batch`: how many of its `number` items arrived, and whether the destination was reached.
+
+        For an `EncodingExporter`, `batch` holds spans and `(item, bytes)` tuples, which are encoded already. Never
+        raises.
+        """
         with self._lock:
             if self._closed:
                 losses.add(self.signal, f"after shutdown ({self.name})", number)
-                return False
+                return 0, False
             self._in_flight = number
-        arrived, reason, counted = False, "", False
+        result = _Result(number, "", False)
         try:
-            arrived, reason, counted = self._attempt(batch)
+            result = self._attempt(batch, number)
         finally:
             with self._lock:
                 self._in_flight, mine = 0, not self._closed
-            if mine and not arrived and not counted:
-                self.lost(number, "export failed", reason)
+            if mine and result.lost and not result.counted:
+                self.lost(result.lost, "export failed", result.reason)
         # After a shutdown in the meantime the batch is counted as lost already: nobody waited for this answer.
-        return arrived and mine
+        return (number - result.lost - result.refused if mine else 0), result.reached
 
-    def _attempt(self, batch: Any) -> tuple[bool, str, bool]:
-        """(arrived, why not, counted by the exporter itself)"""
+    def _attempt(self, batch: Any, number: int) -> _Result:
         self._cause = ""
         with suppressed():
             try:
                 exporter = self._built()
             except Exception as error:
-                logger.debug("spanwell: exporter %s cannot be set up", self.name, exc_info=error)
-                return False, f"cannot be set up: {error}", False
+                return _Result(number, f"cannot be set up: {error}", False)
             with quiet_exporters() as said:
+                if self.encode is not None:
+                    return self._send(exporter, self.encode, batch)
                 try:
                     if exporter.export(batch).name == "SUCCESS":
                         self._complain(said.last)
-                        return True, "", False
+                        return _Result(0, "", True)
                     reason = self._cause or said.last or "the exporter reported a failure"
                 except Exception as error:
-                    reason = f"{type(error).__name__}: {error}"
-                    logger.debug("spanwell: export to %s failed", self.name, exc_info=error)
-        return False, reason, getattr(exporter, "counts_losses", False)
+                    reason = self._raised(error)
+        return _Result(number, reason, False, counted=getattr(exporter, "counts_losses", False))
+
+    def _send(self, exporter: Any, encode: Callable[[Any], tuple[Any, int]], batch: list[Any]) -> _Result:
+        items, why = [], ""
+        for entry in batch:
+            try:
+                items.append(entry[0] if type(entry) is tuple else encode(entry)[0])
+            except Exception as error:
+                why = why or f"{type(error).__name__}: {error}"
+        refused = len(batch) - len(items)
+        if refused:
+            with self._lock:
+                counted, self._in_flight = self._closed, len(items)
+            if not counted:
+                self.refused(refused, why)
+        if not items:
+            return _Result(0, "", True, refused=refused)
+        try:
+            lost, reason, reached = exporter.send(items)
+        except Exception as error:
+            lost, reason, reached = len(items), self._raised(error), False
+        return _Result(max(0, min(lost, len(items))), reason, reached, refused=refused)
+
+    def refused(self, number: int, reason: str) -> None:
+        """Count `number` items that the exporter could not encode."""
+        self.lost(number, "cannot be encoded", f"cannot be encoded: {reason}", about="refused")
+
+    def _raised(self, error: Exception) -> str:
+        logger.debug("spanwell: export to %s failed", self.name, exc_info=error)
+        return f"{type(error).__name__}: {error}"
 
     def _built(self) -> Any:
         if self._broken:
@@ -107,8 +157,9 @@ class GuardedExporter:
             keep_cause(exporter, self._keep)
             self.where = self.where or endpoint_of(exporter)
             self._exporter = exporter
+            self.encode = exporter.encode if _encodes(exporter) else None
             if self._last:
-                stop_retries(exporter)
+                self._stop_retries()
         return self._exporter
 
     def _complain(self, said: str) -> None:
@@ -119,12 +170,14 @@ class GuardedExporter:
     def _keep(self, cause: str) -> None:
         self._cause = cause
 
-    def lost(self, number: int, kind: str, reason: str = "not delivered before the process ended") -> None:
-        """Count `number` items as lost; the first time, say so with `reason`."""
+    def lost(
+        self, number: int, kind: str, reason: str = "not delivered before the process ended", *, about: str = "lost"
+    ) -> None:
+        """Count `number` items as lost; the first time, say so with `reason`, once for each `about`."""
         losses.add(self.signal, f"{kind} ({self.name})", number)
         self._why = self._why or reason
         if not self._last and warn_once(
-            f"lost:{self.signal}:{self.name}",
+            f"{about}:{self.signal}:{self.name}",
             "spanwell: %d %s did not reach exporter %s: %s; further losses are counted and said at exit"
             " (try `spanwell doctor`)",
             number,
@@ -135,7 +188,8 @@ class GuardedExporter:
             losses.tell(number)
             self._why = ""
         else:
-            self._unsaid += number
+            with self._lock:
+                self._unsaid += number
 
     def _shown(self) -> str:
         return self.name + (f" ({self.where})" if self.where else "")
@@ -144,7 +198,15 @@ class GuardedExporter:
         """The process ends: from now on an export is tried once, and losses are said together by `shutdown`."""
         self._last = True
         if self._exporter is not None:
-            stop_retries(self._exporter)
+            self._stop_retries()
+
+    def _stop_retries(self) -> None:
+        stop_retries(self._exporter)
+        if self.encode is not None:
+            try:
+                self._exporter.last_attempt()
+            except Exception as error:
+                failed(f"the last attempt of exporter {self.name}", error)
 
     def shutdown(self, timeout: float = 2.0) -> None:
         """Count what is under way as lost, say what was not said, shut the exporter down. Never raises.
@@ -189,6 +251,28 @@ class GuardedExporter:
             record(losses.snapshot())
         except Exception as error:
             failed(f"the record of losses in {self.name}", error)
+
+
+class _Result:
+    """What became of a batch: `lost` of it and `refused` because it has no encoding, which is counted as it happens.
+
+    `counted` is for an exporter that counts what is lost itself.
+    """
+
+    __slots__ = ("counted", "lost", "reached", "reason", "refused")
+
+    def __init__(self, lost: int, reason: str, reached: bool, *, refused: int = 0, counted: bool = False) -> None:
+        self.lost = lost
+        self.reason = reason
+        self.reached = reached
+        self.refused = refused
+        self.counted = counted
+
+
+def _encodes(exporter: Any) -> bool:
+    from spanwell.export.encoding import EncodingExporter  # the SDK's exporters: not at every start
+
+    return isinstance(exporter, EncodingExporter)
 
 
 def _limit(exporter: Any, timeout: float) -> None:

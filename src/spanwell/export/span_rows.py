@@ -39,44 +39,12 @@ class RowEncoder:
 
         Raises if `span` is so odd that it has no place in a trace, e.g. it has no context.
         """
-        context = span.context
-        if context is None:
-            raise ValueError("a span without a context")
-        resource_id, service, body = self._resource(span.resource)
+        resource_id, service, body = self.resource(span.resource)
         resources[resource_id] = service, body
-        parent, status, scope = span.parent, span.status, span.instrumentation_scope
-        attributes = span.attributes  # once: each access builds a new view
-        flags = int(context.trace_flags) & 0xFF
-        if parent is not None:
-            flags |= REMOTE_KNOWN | REMOTE if parent.is_remote else REMOTE_KNOWN
-        start = _time(span.start_time)
-        events, lost_events = _events(span.events)
-        links, lost_links = _links(span.links)
-        return (
-            f"{context.trace_id:032x}",
-            f"{context.span_id:016x}",
-            None if parent is None else f"{parent.span_id:016x}",
-            _name(span.name),
-            _KINDS[span.kind.value],
-            service,
-            _name(scope.name) if scope else None,
-            _name(scope.version) if scope and scope.version else None,
-            start,
-            _time(span.end_time, start),
-            _STATUSES[status.status_code.value],
-            _name(status.description) if status.description else None,
-            dumps(_copy(attributes)) if attributes else None,
-            events,
-            links,
-            resource_id,
-            _state(context.trace_state),
-            flags,
-            span.dropped_attributes,
-            span.dropped_events + lost_events,
-            span.dropped_links + lost_links,
-        )
+        return row_of(span, service, resource_id)
 
-    def _resource(self, resource: Resource) -> tuple[str, str, str]:
+    def resource(self, resource: Resource) -> tuple[str, str, str]:
+        """(id, service, attributes as JSON) of a resource."""
         # By identity first: hashing a resource costs more than the rest of the row. The tuple keeps it
         # alive, so that its id is not given to another.
         known = self._resources.get(id(resource))
@@ -90,6 +58,44 @@ class RowEncoder:
             known = self._resources[id(resource)] = (resource, (key, service, body))
         self.service = known[1][1]
         return known[1]
+
+
+def row_of(span: ReadableSpan, service: str, resource_id: str) -> Row:
+    """One row of a span whose resource is known by now. Raises as `RowEncoder.row`."""
+    context = span.context
+    if context is None:
+        raise ValueError("a span without a context")
+    parent, status, scope = span.parent, span.status, span.instrumentation_scope
+    attributes = span.attributes  # once: each access builds a new view
+    flags = int(context.trace_flags) & 0xFF
+    if parent is not None:
+        flags |= REMOTE_KNOWN | REMOTE if parent.is_remote else REMOTE_KNOWN
+    start = _time(span.start_time)
+    events, lost_events = _events(span.events)
+    links, lost_links = _links(span.links)
+    return (
+        f"{context.trace_id:032x}",
+        f"{context.span_id:016x}",
+        None if parent is None else f"{parent.span_id:016x}",
+        _name(span.name),
+        _KINDS[span.kind.value],
+        service,
+        _name(scope.name) if scope else None,
+        _name(scope.version) if scope and scope.version else None,
+        start,
+        _time(span.end_time, start),
+        _STATUSES[status.status_code.value],
+        _name(status.description) if status.description else None,
+        dumps(_copy(attributes)) if attributes else None,
+        events,
+        links,
+        resource_id,
+        _state(context.trace_state),
+        flags,
+        span.dropped_attributes,
+        span.dropped_events + lost_events,
+        span.dropped_links + lost_links,
+    )
 
 
 def _copy(attributes: Mapping[str, Any]) -> Mapping[str, Any]:

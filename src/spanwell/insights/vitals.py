@@ -41,6 +41,8 @@ if TYPE_CHECKING:
         @property
         def waiting(self) -> int: ...
         @property
+        def waiting_bytes(self) -> int: ...
+        @property
         def limit(self) -> int: ...
 
 
@@ -119,6 +121,10 @@ class Vitals:
         yield (
             *("spanwell.queue.capacity", "{span}", "Spans that may wait for export"),
             lambda: [(each.limit, {"spanwell.exporter": each.name}) for each in self._destinations],
+        )
+        yield (
+            *("spanwell.queue.bytes", "By", "What the waiting spans take: encoded, or estimated"),
+            lambda: [(each.waiting_bytes, {"spanwell.exporter": each.name}) for each in self._destinations],
         )
         yield (
             *("spanwell.export.p99", "s", "99th percentile of the last 256 exports' time"),

@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from spanwell import schema
 from spanwell.explore.model import AmbiguousTraceError, NoStoreError, StoreError, Trace, UnknownTraceError
+from spanwell.explore.stores.rows import record_of
 from spanwell.explore.summary import ServiceCount, TraceSummary
-from spanwell.record import EventRecord, LinkRecord, SpanRecord
-from spanwell.values import loads, loads_list
+from spanwell.values import loads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,7 @@ _HEX = frozenset("0123456789abcdef")
 _FEW_SPANS = 20_000
 _SUGGESTIONS = 5
 _MANY_OPERATIONS = 5_000
+_RESOURCE = schema.SPAN_COLUMNS.index("resource_id")
 
 _ORPHANS = """SELECT count(*) FROM span AS child WHERE child.trace_id = ? AND child.parent_id IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM span WHERE trace_id = child.trace_id AND span_id = child.parent_id)"""
@@ -87,7 +88,7 @@ class SqliteStore:
             resources: dict[str, dict[str, Any]] = {}
             columns = ", ".join(schema.SPAN_COLUMNS)
             rows = self._connection.execute(f"SELECT {columns} FROM span WHERE trace_id = ? ORDER BY id", (found,))
-            return Trace(found, [self._span(row, resources) for row in rows])
+            return Trace(found, [record_of(row, self._resource(row[_RESOURCE], resources)) for row in rows])
 
     def ids(self, wanted: TraceFilter = TraceFilter()) -> list[str]:  # noqa: B008
         """The ids of the traces, the oldest first."""
@@ -255,54 +256,6 @@ class SqliteStore:
                 raise AmbiguousTraceError(f"several traces begin with {given}: {shown}{more}")
         raise UnknownTraceError(f"no trace {given!r} in {self.path}")
 
-    def _span(self, row: tuple[Any, ...], resources: dict[str, dict[str, Any]]) -> SpanRecord:
-        (
-            trace_id,
-            span_id,
-            parent_id,
-            name,
-            kind,
-            service,
-            scope,
-            scope_version,
-            start_ns,
-            end_ns,
-            status,
-            message,
-            attributes,
-            events,
-            links,
-            resource_id,
-            trace_state,
-            flags,
-            dropped_attributes,
-            dropped_events,
-            dropped_links,
-        ) = row
-        return SpanRecord(
-            trace_id,
-            span_id,
-            parent_id,
-            name,
-            kind,
-            service,
-            start_ns,
-            end_ns,
-            status,
-            message or "",
-            loads(attributes),
-            _events(events),
-            _links(links),
-            self._resource(resource_id, resources),
-            scope or "",
-            scope_version or "",
-            trace_state or "",
-            flags,
-            dropped_attributes,
-            dropped_events,
-            dropped_links,
-        )
-
     def _resource(self, resource_id: str, resources: dict[str, dict[str, Any]]) -> dict[str, Any]:
         if resource_id not in resources:
             query = "SELECT body FROM resource WHERE id = ?"
@@ -321,14 +274,3 @@ def normal_id(given: str) -> str:
 
 def _literal(part: str) -> str:
     return part.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-def _events(encoded: str | None) -> tuple[EventRecord, ...]:
-    return tuple(EventRecord(item["name"], item["time_ns"], item["attributes"]) for item in loads_list(encoded))
-
-
-def _links(encoded: str | None) -> tuple[LinkRecord, ...]:
-    return tuple(
-        LinkRecord(item["trace_id"], item["span_id"], item["attributes"], item.get("trace_state", ""))
-        for item in loads_list(encoded)
-    )

@@ -47,7 +47,8 @@ def judge(health: Health, thresholds: Thresholds) -> list[Insight]:
         found.append(
             _insight(
                 "dropped",
-                f"{health.dropped} spans were dropped before they were exported: raise OTEL_BSP_MAX_QUEUE_SIZE, "
+                f"{health.dropped} spans were dropped before they were exported: raise SPANWELL_EXPORT_BUFFER_MB "
+                "(OTEL_BSP_MAX_QUEUE_SIZE if it is set), "
                 "sample less, or see why the exporter is slow or refused.",
                 {"dropped": health.dropped},
             )
@@ -58,7 +59,8 @@ def judge(health: Health, thresholds: Thresholds) -> list[Insight]:
             _insight(
                 "queue",
                 f"The queue of spans that wait for export is {min(ratio, 1.0):.0%} full: spans will be dropped soon; "
-                "raise OTEL_BSP_MAX_QUEUE_SIZE, sample less, or make the exporter's endpoint faster.",
+                "raise SPANWELL_EXPORT_BUFFER_MB (OTEL_BSP_MAX_QUEUE_SIZE if it is set), sample less, or make the "
+                "exporter's endpoint faster.",
                 {"queue": health.queue, "queue_limit": health.queue_limit},
             )
         )

@@ -1,0 +1,57 @@
+"""An X-Ray daemon as far as exporters see it: a UDP socket on loopback that keeps what arrives."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+HEADER = b'{"format":"json","version":1}\n'
+
+
+class Daemon:
+    """What has arrived so far, in its order."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.datagrams: list[bytes] = []
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", port))
+        self._socket.settimeout(0.05)
+        self.port = self._socket.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            with contextlib.suppress(TimeoutError):
+                self.datagrams.append(self._socket.recv(70_000))
+
+    def bodies(self, number: int) -> list[bytes]:
+        """What follows the header of each datagram, once there are `number` of them; fails after 10 s."""
+        for _ in range(1000):
+            if len(self.datagrams) >= number:
+                break
+            time.sleep(0.01)
+        assert len(self.datagrams) == number, len(self.datagrams)
+        assert all(each.startswith(HEADER) for each in self.datagrams)
+        return [each[len(HEADER) :] for each in self.datagrams]
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join(5)
+        self._socket.close()
+
+
+@contextlib.contextmanager
+def daemon(port: int = 0) -> Iterator[Daemon]:
+    """A daemon on `port`, or any that is free, until the block ends."""
+    running = Daemon(port)
+    try:
+        yield running
+    finally:
+        running.close()
