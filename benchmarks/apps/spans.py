@@ -6,6 +6,7 @@ nothing; `pair_exported` to the real one, each batch flushed before the queue ca
 """
 
 import json
+import os
 import sys
 import time
 
@@ -131,7 +132,8 @@ def main(pipeline, count):
     if pipeline in ("batch", "configured"):
         answer["pair_exported"] = exported(tracer, provider, count // 2)
         provider.force_flush()
-        assert silence(provider), "no exporter found to replace"
+        # With sampling off nothing was exported, and an exporter of ours is not even made.
+        assert silence(provider) or os.environ.get("OTEL_TRACES_SAMPLER") == "always_off", "no exporter to replace"
     for _ in range(500):
         pair(tracer)
     answer["span"] = cpu(one, tracer, count)
