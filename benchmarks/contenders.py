@@ -108,6 +108,13 @@ ALL = {
             INSTRUMENT,
             {**SPANWELL, **METRICS, "SPANWELL_INSIGHTS": "true", "OTEL_TRACES_SAMPLER": "always_off"},
         ),
+        Contender(
+            "instrument-insights-unsampled-plain",
+            "the same, redaction and quiet off",
+            "spanwell",
+            INSTRUMENT,
+            {**SPANWELL, **METRICS, **PLAIN, "SPANWELL_INSIGHTS": "true", "OTEL_TRACES_SAMPLER": "always_off"},
+        ),
     )
 }
 

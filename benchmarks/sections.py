@@ -149,6 +149,11 @@ PIPELINES = {
     "insights-plain": ("the same, with insights and metrics", "instrument-insights-plain", "configured"),
     "insights": ("spanwell, everything: with insights and metrics", "instrument-insights", "configured"),
     "insights-unsampled": ("the same, sampling off", "instrument-insights-unsampled", "configured"),
+    "insights-unsampled-plain": (
+        "sampling, redaction and quiet off, with insights and metrics",
+        "instrument-insights-unsampled-plain",
+        "configured",
+    ),
 }
 
 

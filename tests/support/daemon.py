@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
 
 HEADER = b'{"format":"json","version":1}\n'
+_TIMESTAMPNS = 35  # SO_TIMESTAMPNS of Linux, which Python does not name
+_TIMESPEC = struct.Struct("qq")
 
 
 class Daemon:
-    """What has arrived so far, in its order."""
+    """What has arrived so far, in its order; `received_ns` is the kernel's wall clock of each."""
 
     def __init__(self, port: int = 0) -> None:
         self.datagrams: list[bytes] = []
+        self.received_ns: list[int] = []
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
         self._socket.bind(("127.0.0.1", port))
         self._socket.settimeout(0.05)
         self.port = self._socket.getsockname()[1]
@@ -29,7 +36,9 @@ class Daemon:
     def _run(self) -> None:
         while not self._closed.is_set():
             with contextlib.suppress(TimeoutError):
-                self.datagrams.append(self._socket.recv(70_000))
+                datagram, extra, _, _ = self._socket.recvmsg(70_000, 64)
+                self.received_ns.append(_kernel_time(extra))
+                self.datagrams.append(datagram)
 
     def bodies(self, number: int) -> list[bytes]:
         """What follows the header of each datagram, once there are `number` of them; fails after 10 s."""
@@ -45,6 +54,14 @@ class Daemon:
         self._closed.set()
         self._thread.join(5)
         self._socket.close()
+
+
+def _kernel_time(extra: list[tuple[int, int, bytes]]) -> int:
+    for level, kind, data in extra:
+        if (level, kind) == (socket.SOL_SOCKET, _TIMESTAMPNS):
+            seconds, nanoseconds = _TIMESPEC.unpack(data[: _TIMESPEC.size])
+            return int(seconds * 10**9 + nanoseconds)
+    return time.time_ns()
 
 
 @contextlib.contextmanager
