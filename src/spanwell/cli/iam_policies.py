@@ -87,7 +87,7 @@ DESTINATIONS: Mapping[str, Destination] = {
     "kinesis": Destination(
         "spans to a Kinesis stream",
         (Grant("Records", ("kinesis:PutRecords",), _STREAMS),),
-        "kinesis: a stream encrypted with a key of yours needs kms:GenerateDataKey on that key too; `finalise --metrics` needs `spanwell iam cloudwatch` as well",
+        "kinesis: a stream encrypted with a key of yours needs kms:GenerateDataKey on that key too",
     ),
     "dynamodb": Destination(
         "spans to a DynamoDB table",
@@ -102,7 +102,8 @@ DESTINATIONS: Mapping[str, Destination] = {
                 need="create",
             ),
         ),
-        "dynamodb: a table encrypted with a key of yours needs kms:Decrypt and kms:GenerateDataKey on that key too; `finalise --metrics` needs `spanwell iam cloudwatch` as well",
+        "dynamodb: a table encrypted with a key of yours needs kms:Decrypt and kms:GenerateDataKey on that key too;"
+        " `finalise --metrics` needs `spanwell iam cloudwatch` as well",
     ),
 }
 
