@@ -315,7 +315,7 @@ def _file_problem(trust: Trust) -> str:
 
 
 def _packed(body: bytes, compression: str) -> bytes:
-    """Level 1: a tenth of the default's time, for a tenth more bytes (docs/otlp.md)."""
+    """Level 1: half the default's time, for 5 % more bytes (docs/otlp.md)."""
     if compression == "none":
         return body
     import zlib
