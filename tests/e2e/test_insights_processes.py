@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -109,6 +110,25 @@ def test_what_is_not_sampled_leaves_nothing(sampler: str, tmp_path: Path) -> Non
     db = tmp_path / "traces.db"
     env = traced(db, OTEL_TRACES_SAMPLER=sampler, OTEL_TRACES_SAMPLER_ARG="0")
     assert python(APP, env) == (0, "", "")
+
+
+@pytest.mark.parametrize("launcher", sorted(LAUNCHERS))
+def test_with_metrics_sampling_does_not_bias_the_counts(launcher: str, tmp_path: Path) -> None:
+    db = tmp_path / "traces.db"
+    env = traced(db, OTEL_TRACES_SAMPLER="always_off", OTEL_METRICS_EXPORTER="console")
+    done = python(APP.replace("if len(sys.argv) > 1 else 1", "if len(sys.argv) > 1 else 7"), env, launcher=launcher)
+    assert (done.code, done.err) == (0, "")
+    points = {
+        metric["name"]: metric["data"]["data_points"]
+        for line in done.out.split("\n{\n")
+        for resource in json.loads(line if line.startswith("{") else "{" + line)["resource_metrics"]
+        for scope in resource["scope_metrics"]
+        for metric in scope["metrics"]
+    }
+    assert [point["count"] for point in points["spanwell.entry.duration"]] == [7]
+    assert [point["count"] for point in points["spanwell.dependency.duration"]] == [56]
+    assert [point["value"] for point in points["spanwell.insights"]] == [7]
+    assert not db.exists() or stored(db) == []
 
 
 def test_one_log_event_for_each_new_problem_where_logs_are_exported(tmp_path: Path) -> None:
