@@ -51,6 +51,13 @@ socket.socket.connect = _guarded_connect  # type: ignore[method-assign]
 socket.socket.connect_ex = _guarded_connect_ex  # type: ignore[method-assign]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is proved against servers of others hardly depends on the interpreter: see tests/run.py."""
+    for item in items:
+        if "contract" in item.path.parts and item.get_closest_marker("slow") and "instrumentor" not in item.path.name:
+            item.add_marker("services")
+
+
 @pytest.fixture(autouse=True)
 def _fresh_memory() -> Iterator[None]:
     """Warnings are said again and losses counted from nothing in every test."""

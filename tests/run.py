@@ -3,7 +3,8 @@
 Makes an environment for each below .envs/, installs what the tests need (Debian packages too, where that is
 possible), and runs pytest in each. The interpreter of this script runs everything and comes last, so that its closing
 line is the last. The lowest dependencies run everything but the checks of the project itself; the other interpreters
-leave out the long contract suites too. What is missing is skipped loudly; with SPANWELL_STRICT=1 it is a failure.
+leave out the long contract suites too, and what is proved against servers of others. What is missing is skipped
+loudly; with SPANWELL_STRICT=1 it is a failure.
 
     python tests/run.py [--only 3.13] [--quick] [pytest arguments]
 """
@@ -154,7 +155,7 @@ def run_pytest(environment: Path, scope: str, quick: bool, arguments: list[str])
     """Run the tests of `scope` in `environment` and return pytest's exit status."""
     python = str(environment / "bin" / "python")
     unwanted = ["slow", "full"] if quick else []
-    unwanted += {"most": ["meta", "full"], "almost all": ["meta"], "all": []}[scope]
+    unwanted += {"most": ["meta", "full", "services"], "almost all": ["meta"], "all": []}[scope]
     command = [python, "-m", "pytest", "-n", "2", "--dist", "loadgroup", *arguments]
     if unwanted:
         command += ["-m", " and ".join(f"not {mark}" for mark in unwanted)]
