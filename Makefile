@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench docs clean
+.PHONY: demo test bench docs layer clean
 
 demo: $(VENV)/.demo
 	$(BIN)/spanwell demo
@@ -13,6 +13,9 @@ test:
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks --write
+
+layer:
+	$(PYTHON) lambda_layer/build.py
 
 docs: $(VENV)/.test
 	$(BIN)/python -m spanwell.settings > docs/settings.md

@@ -28,7 +28,7 @@ STRICT = os.environ.get("SPANWELL_STRICT") == "1"
 PROGRAMS = {
     "postgres": ("postgresql", "psycopg, psycopg2 and sqlalchemy spans are the same lazily and eagerly applied"),
     "redis-server": ("redis-server", "redis and celery spans are the same lazily and eagerly applied"),
-    "npm": ("npm", "the exporters kinesis and dynamodb keep to the limits of services that enforce them"),
+    "npm": ("npm", "kinesis and dynamodb keep to limits that are enforced; a second OTLP receiver reads us"),
 }
 
 

@@ -1,6 +1,6 @@
-"""The `spanwell` command. `run` goes first and imports os and sys alone: its start is every start.
+"""The `spanwell` command. `run` and `lambda` go first and import os and sys alone: their start is every start.
 
-`spanwell run` puts `_boot/` first in PYTHONPATH and execs the command; in the application's interpreter
+Both put `_boot/` first in PYTHONPATH and exec the command; in the application's interpreter
 `_boot/sitecustomize.py` goes on. No `from __future__` here nor in the modules that it loads: that is one more file.
 """
 
@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-USAGE = "usage: spanwell run [--] COMMAND [ARGUMENT ...]"
+USAGE = "usage: spanwell {} [--] COMMAND [ARGUMENT ...]"
+_HELP = {
+    "run": "Runs the command with tracing; see `spanwell doctor` for what that means.",
+    "lambda": "Runs a Lambda runtime with tracing, as the ENTRYPOINT of a container image; see docs/lambda.md.",
+}
 
 
 def main() -> int:
     """Run the command line of this process and return its exit status."""
-    if sys.argv[1:2] == ["run"]:
-        launch(sys.argv[2:])
+    if len(sys.argv) > 1 and sys.argv[1] in _HELP:
+        launch(sys.argv[2:], sys.argv[1])
     from spanwell.cli import main as cli
 
     return cli(sys.argv[1:])
@@ -35,17 +39,18 @@ def python_path(current: str | None, boot: str) -> str:
     return os.pathsep.join([boot, *(entry for entry in rest if entry != boot)])
 
 
-def launch(arguments: "Sequence[str]") -> "NoReturn":
-    """Replace this process by the command, traced. Exits 2 without a command, 127 where it does not exist."""
+def launch(arguments: "Sequence[str]", how: str = "run") -> "NoReturn":
+    """Replace this process by the command, traced; `how`: ``run`` or ``lambda``. Exits 2 without a command, 127 where
+    it does not exist."""
     command = list(arguments)
     if command[:1] == ["--"]:
         del command[0]
     if not command or command[0] in ("-h", "--help"):
-        sys.stderr.write(f"{USAGE}\nRuns the command with tracing; see `spanwell doctor` for what that means.\n")
+        sys.stderr.write(f"{USAGE.format(how)}\n{_HELP[how]}\n")
         sys.exit(0 if command else 2)
     environ = dict(os.environ)
     environ["PYTHONPATH"] = python_path(environ.get("PYTHONPATH"), boot_folder())
-    if _wants_sqlite(environ):
+    if how == "run" and _wants_sqlite(environ):
         environ["OTEL_TRACES_EXPORTER"] = "sqlite"
     sys.stdout.flush()
     try:

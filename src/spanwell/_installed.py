@@ -35,7 +35,8 @@ class Instrumentor:
 
 
 class Installed:
-    """The packages below `paths`, which default to sys.path; the first of a name counts.
+    """The packages below `paths`, which default to sys.path and what the Lambda layer keeps beside it; the first of a
+    name counts.
 
     `instrumentors` and `detectors` (users' insight detectors) are what they register. `complete` is false where a
     path is no folder, so that packages may have been missed.
@@ -46,7 +47,7 @@ class Installed:
         self.instrumentors: list[Instrumentor] = []
         self.detectors: list[Instrumentor] = []
         self.complete = True
-        for path in dict.fromkeys(sys.path if paths is None else paths):
+        for path in dict.fromkeys(_paths() if paths is None else paths):
             self._read(path or ".")
 
     def _read(self, path: str) -> None:
@@ -82,6 +83,13 @@ class Installed:
     def version(self, package: str) -> str:
         """The version of `package`; raises LookupError if it was not found."""
         return self.versions[normalised(package)]
+
+
+def _paths() -> list[str]:
+    found = list(sys.path)
+    for finder in sys.meta_path:
+        found += getattr(finder, "folders_beside_the_path", ())
+    return found
 
 
 _latest: Installed | None = None

@@ -9,7 +9,9 @@ yet bound a name. So `from flask import Flask` still gets the instrumented class
    The same holds for the instrumentor's own module, which an application may import first.
 3. An instrumentor in `FIRST_CALL` waits, after its trigger, for the first call of the function named there.
 4. `EAGER` goes with the set-up of the SDK, `LAST` after everything else.
-5. A trigger inside a package (`mysql.connector`) completes before the import system binds it on its parent;
+5. An instrumentor in `CAN_WAIT` may come later than its trigger: a Lambda function has it at the first invocation
+   that is traced.
+6. A trigger inside a package (`mysql.connector`) completes before the import system binds it on its parent;
    whoever applies the instrumentor binds it first, because `import mysql.connector` relies on it.
 """
 
@@ -108,6 +110,72 @@ FIRST_CALL: "dict[str, str]" = {
 
 #: Modules that get something from spanwell itself, without an instrumentor (`libraries`).
 FOLLOWED: "frozenset[str]" = frozenset({"structlog", "loguru", "multiprocessing.pool", "concurrent.futures.process"})
+
+
+#: Instrumentors that wrap methods which are looked up at every call: clients made before them are traced, too.
+CAN_WAIT: "frozenset[str]" = frozenset(
+    {
+        "aiobotocore",
+        "asyncpg",
+        "boto3",
+        "botocore",
+        "httpx",
+        "httpx2",
+        "jinja2",
+        "pymemcache",
+        "redis",
+        "requests",
+        "urllib",
+        "urllib3",
+    }
+)
+
+#: Modules that may go without some of their imports (`_otel.stand_ins`).
+STAND_INS: "frozenset[str]" = frozenset(
+    {
+        "opentelemetry.attributes",
+        "opentelemetry.baggage.propagation",
+        "opentelemetry.instrumentation._semconv",
+        "opentelemetry.instrumentation.dependencies",
+        "opentelemetry.metrics._internal.instrument",
+        "opentelemetry.propagators.composite",
+        "opentelemetry.sdk._shared_internal",
+        "opentelemetry.sdk.resources",
+        "opentelemetry.sdk.trace",
+        "opentelemetry.sdk.util",
+        "opentelemetry.sdk.util.instrumentation",
+        "opentelemetry.semconv._incubating.attributes.db_attributes",
+        "opentelemetry.semconv._incubating.attributes.http_attributes",
+        "opentelemetry.semconv._incubating.attributes.net_attributes",
+        "opentelemetry.semconv._incubating.attributes.otel_attributes",
+        "opentelemetry.semconv._incubating.attributes.rpc_attributes",
+        "opentelemetry.semconv.resource",
+        "opentelemetry.util._decorator",
+        "opentelemetry.util.re",
+        "wrapt.synchronization",
+    }
+)
+
+#: Watched besides: the OpenTelemetry API, whose import tells that telemetry may be wanted soon, and multiprocessing,
+#: whose children end without running exit handlers.
+ALSO_WATCHED: "frozenset[str]" = STAND_INS | {
+    "opentelemetry.trace",
+    "opentelemetry.metrics._internal",
+    "opentelemetry._logs._internal",
+    "opentelemetry.propagate",
+    "multiprocessing.util",
+}
+
+
+def waiting_modules() -> "set[str]":
+    """Of the watched modules those whose import nothing has to happen at once for."""
+    names = set(FOLLOWED)
+    names.add("multiprocessing.util")
+    for instrumentor in CAN_WAIT:
+        target, triggers = TABLE[instrumentor]
+        names.update(triggers)
+        names.add(target.partition(":")[0])
+    return names
 
 
 def watched_modules() -> set[str]:

@@ -22,16 +22,19 @@ from spanwell.exit import Exit
 from spanwell.pipeline import add_processors, quiet_sampler
 from spanwell.propagators import set_propagators
 from spanwell.settings import Settings
+from spanwell.where import lambda_defaults
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.sdk.trace.id_generator import IdGenerator
     from opentelemetry.sdk.trace.sampling import Sampler
 
     from spanwell.export.batch import BatchProcessor
+    from spanwell.export.open_spans import OpenSpans
     from spanwell.insights.buffer import Buffer
     from spanwell.insights.red import Red
     from spanwell.insights.stage import Insights
@@ -45,15 +48,18 @@ class SpanwellConfigurator:
     def configure(self, **kwargs: Any) -> None:
         """Set up the SDK once. `auto_instrumentation_version` is what opentelemetry-instrument passes."""
         with without_gc():
-            set_up(Settings.from_env(os.environ), version=str(kwargs.get("auto_instrumentation_version") or ""))
+            settings = Settings.from_env(os.environ, layers=lambda_defaults(os.environ))
+            set_up(settings, version=str(kwargs.get("auto_instrumentation_version") or ""))
 
 
 class Wiring:
     """What was set up in this process.
 
-    has_metrics, has_logs: whether these signals are exported. fragments, insights, red: spans on their way to the
-    detectors, the detectors once the first local root has ended, and RED aggregates where metrics are exported.
-    batches, vitals: what spans leave through, and how tracing itself is doing.
+    joined: whether the provider is the application's. has_metrics, has_logs: whether these signals are exported.
+    fragments, insights, red: spans on their way to the detectors, the detectors once the first local root has ended,
+    and RED aggregates where metrics are exported.
+    batches, vitals: what spans leave through, and how tracing itself is doing. open, copies: the spans that have not
+    ended, and what copies of them go through, where each Lambda invocation flushes.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -62,6 +68,7 @@ class Wiring:
         self.resource: Resource | None = None
         self.exporters: list[str] = []
         self.sampler = ""
+        self.joined = False
         self.root_sampler: Sampler | None = None
         self.quiet: Watch | None = None
         self.has_metrics = any(name != "none" for name in settings.metrics_exporter)
@@ -71,6 +78,8 @@ class Wiring:
         self.red: Red | None = None
         self.batches: list[BatchProcessor] = []
         self.vitals: Vitals | None = None
+        self.open: OpenSpans | None = None
+        self.copies: SpanProcessor | None = None
 
     def adopt(self, settings: Settings) -> None:
         """Go on with `settings`, which hold more than those of the start."""
@@ -120,7 +129,7 @@ def _configure(settings: Settings, wiring: Wiring, version: str, provider: Any) 
         add_processors(provider, settings, wiring)
         trace.set_tracer_provider(provider)
     else:
-        wiring.sampler = "the application's"
+        wiring.sampler, wiring.joined = "the application's", True
         add_processors(provider, settings, wiring)
     set_up_signals(settings, resource, wiring)
 

@@ -40,6 +40,8 @@ def _known(name: str, settings: Settings) -> Build | None:
         return _console
     if name == "sqlite":
         return _sqlite
+    if name in ("xray", "xray_otlp_udp"):
+        return _udp(name, settings)
     return None
 
 
@@ -88,6 +90,24 @@ def _sqlite() -> SpanExporter:
     from spanwell.plugins import SqliteSpanExporter
 
     return SqliteSpanExporter()
+
+
+def _udp(name: str, settings: Settings) -> Build:
+    """What the entry points of these names give, without a scan for them: every Lambda function has one."""
+
+    def make() -> SpanExporter:
+        from spanwell.export import udp
+
+        address = udp.usable(settings.daemon_address)
+        if name == "xray":
+            from spanwell.export.xray_udp import XRayUdpExporter
+
+            return XRayUdpExporter(address)
+        from spanwell.export.otlp_udp import OtlpUdpExporter
+
+        return OtlpUdpExporter(address)
+
+    return make
 
 
 def _otlp_http(settings: Settings) -> Build:

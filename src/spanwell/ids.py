@@ -77,7 +77,7 @@ def _reseed_after_restore() -> None:
     _restore_hooked = True
     try:
         # Part of the managed runtime; the runtime client itself imports it only when a snapshot is taken.
-        from snapshot_restore_py import register_after_restore  # type: ignore[import-not-found]
+        from snapshot_restore_py import register_after_restore
     except ImportError:
         return
     register_after_restore(reseed)

@@ -15,10 +15,11 @@ from spanwell import libraries
 from spanwell._collector import without_gc
 from spanwell._forks import whole
 from spanwell._guard import failed, guard
-from spanwell._otel import api
+from spanwell._otel import api, stand_ins
 from spanwell.exit import follow_multiprocessing
 from spanwell.legs import make_instrumentors
 from spanwell.settings import Settings
+from spanwell.where import lambda_defaults
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,6 +83,11 @@ class Late:
         except Exception as error:
             failed("setting up the SDK", error)
 
+    @property
+    def done(self) -> bool:
+        """Whether the SDK is set up."""
+        return self._done
+
     def provider_was_set(self, provider: Any) -> None:
         """The application called set_tracer_provider."""
         if not (self._done or self._busy):
@@ -106,7 +112,7 @@ def get() -> Late:
     global _late
     with _late_lock:
         if _late is None:
-            _late = Late(Settings.from_env(os.environ))
+            _late = Late(Settings.from_env(os.environ, layers=lambda_defaults(os.environ)))
         return _late
 
 
@@ -122,17 +128,19 @@ def importing(module: Any) -> None:
     with guard(f"the import of {name}"):
         if name == "opentelemetry.propagate":
             _hide_propagators()
-        elif name in api.STAND_INS:
-            api.begin_stand_ins(module)
+        elif name in stand_ins.STAND_INS:
+            stand_ins.begin(module)
 
 
 def imported(name: str) -> None:
     """The import hook: module `name` has been imported."""
     with guard(f"the import of {name}"), whole, without_gc():
         special = _SPECIAL.get(name)
+        if name in stand_ins.STAND_INS:
+            stand_ins.end(sys.modules[name])
         if special is not None:
             special(sys.modules[name])
-        else:
+        elif name not in stand_ins.STAND_INS:
             libraries.imported(name)
             get().instrumentors.imported(name)
 
@@ -194,7 +202,6 @@ _SPECIAL: dict[str, Callable[[Any], None]] = {
     "opentelemetry.metrics._internal": _metrics,
     "opentelemetry._logs._internal": _logs,
     "opentelemetry.propagate": _propagate,
-    **dict.fromkeys(api.STAND_INS, api.end_stand_ins),
     "multiprocessing.util": _multiprocessing,
 }
 

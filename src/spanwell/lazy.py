@@ -31,6 +31,8 @@ class Instrumentors:
     to what is called once that instrumentor is active.
     `options` maps a name to what gives the arguments of its `instrument()`, asked just before it. `handler` is the
     module that a Lambda function's handler comes from: when it is imported, that is the moment of those in `LAST`.
+    `later` maps a name that is not in the table to (module, function): the first call of that within a trace is its
+    moment.
     `states` maps a name to ``deferred``, ``active``, ``disabled`` or a reason.
     """
 
@@ -43,6 +45,7 @@ class Instrumentors:
         after: Mapping[str, Callable[[], None]] | None = None,
         options: Mapping[str, Callable[[], dict[str, Any]]] | None = None,
         handler: str = "",
+        later: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
         self._lazy = lazy
         self._disabled = frozenset(disabled)
@@ -50,6 +53,7 @@ class Instrumentors:
         self._after = dict(after or {})
         self._options = dict(options or {})
         self._handler = handler if lazy else ""
+        self._later = dict(later or {}) if lazy else {}
         self._waiting: dict[str, Load] = {}
         self._last: list[tuple[str, Load]] = []
         self._installed: Installed | None = None
@@ -84,6 +88,9 @@ class Instrumentors:
                 self._defer(name, load)
         elif name in LAST:
             self._add_last(name, load)
+        elif name in self._later and self._later[name][0] in sys.modules:
+            self.states[name] = "deferred"
+            self._at_first_call(name, load, *self._later[name], when=_within_a_trace)
         elif self._lazy and name in WHEN_IMPORTED and WHEN_IMPORTED[name] not in sys.modules:
             self._waiting[name] = load
         elif name in EAGER or not check or self._fits(name, entry):
@@ -174,8 +181,10 @@ class Instrumentors:
         else:
             self.apply(name, load)
 
-    def _at_first_call(self, name: str, load: Load, trigger: str, path: str) -> None:
-        """Apply the instrumentor when the function `path` of module `trigger` is called first."""
+    def _at_first_call(
+        self, name: str, load: Load, trigger: str, path: str, when: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Apply the instrumentor when the function `path` of module `trigger` is called first while `when` holds."""
         *owners, attribute = path.split(".")
         owner: Any = sys.modules[trigger]
         for each in owners:
@@ -187,14 +196,17 @@ class Instrumentors:
         pending = [load]
 
         def first(*args: Any, **kwargs: Any) -> Any:
+            if not pending or not when():
+                return original(*args, **kwargs)
             try:
                 wanted = pending.pop()
             except IndexError:  # another thread was first
                 return original(*args, **kwargs)
-            if owner.__dict__.get(attribute) is first:  # else another tool has wrapped us, and stays
+            ours = owner.__dict__.get(attribute) is first  # else another tool has wrapped us, and stays
+            if ours:
                 setattr(owner, attribute, original)
             self.apply(name, wanted)
-            return original(*args, **kwargs)
+            return (getattr(owner, attribute) if ours else original)(*args, **kwargs)
 
         setattr(owner, attribute, first)
 
@@ -236,6 +248,14 @@ class Instrumentors:
         self.states[name] = "library not installed" if conflict.missing else f"conflict: {conflict.text}"
         if not conflict.missing:
             warn_once(f"conflict:{name}", "spanwell: %s is not instrumented: %s", name, conflict.text)
+
+
+def _within_a_trace() -> bool:
+    """Whether there is a current span, sampled or not; never raises."""
+    try:
+        return bool(sys.modules["opentelemetry.trace"].get_current_span().get_span_context().is_valid)
+    except Exception:
+        return False
 
 
 def _in_table(entry: Any) -> bool:

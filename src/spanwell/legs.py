@@ -6,7 +6,7 @@ import os
 
 from spanwell.exit import end_process
 from spanwell.lazy import Instrumentors
-from spanwell.where import handler_module
+from spanwell.where import follows_invocations, handler_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def make_instrumentors(settings: Settings) -> Instrumentors:
         unneeded=unneeded_instrumentors(settings),
         after=after_instrumentors(settings),
         options=instrumentor_options(settings),
-        handler=handler_module(os.environ),
+        handler="" if follows_invocations() else handler_module(os.environ),
+        # Most functions start no thread, and to wrap them takes a third of what the SDK takes.
+        later={"threading": ("threading", "Thread.start")} if follows_invocations() else None,
     )
 
 
@@ -98,13 +100,16 @@ def after_instrumentors(settings: Settings) -> dict[str, Callable[[], None]]:
 
 
 def unneeded_instrumentors(settings: Settings) -> dict[str, str]:
-    """Instrumentor name -> why it would do nothing here: logging's, with no log record exported or marked.
+    """Instrumentor name -> why it would do nothing here: logging's, with no log record exported or marked, and
+    aws-lambda's, where our own wrapper makes the span of an invocation.
 
-    It replaces the record factory of every log call and imports 4 ms of handlers.
+    Logging's replaces the record factory of every log call and imports 4 ms of handlers.
     """
-    if settings.log_correlation or settings.config_file or any(name != "none" for name in settings.logs_exporter):
-        return {}
-    return {"logging": "not needed: OTEL_LOGS_EXPORTER=none"}
+    found = {"aws-lambda": "not needed: spanwell traces the invocations"} if follows_invocations() else {}
+    marked = settings.log_correlation or settings.config_file
+    if not marked and all(name == "none" for name in settings.logs_exporter):
+        found["logging"] = "not needed: OTEL_LOGS_EXPORTER=none"
+    return found
 
 
 def _choose_semantic_conventions(settings: Settings) -> None:

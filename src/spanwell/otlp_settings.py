@@ -5,6 +5,7 @@ from __future__ import annotations
 from spanwell._guard import warn_once
 from spanwell._otel.exporting import without_credentials
 from spanwell.settings import Settings
+from spanwell.where import follows_invocations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def endpoint_problem(settings: Settings, *, grpc: bool | None = None) -> str:
 def timeout(settings: Settings) -> float:
     """Seconds that one export of traces may take."""
     chosen = settings.timeout if settings.traces_timeout is None else settings.traces_timeout
-    return 10.0 if chosen is None else chosen
+    usual = 10.0 if chosen is None else chosen
+    return min(usual, settings.lambda_flush_timeout) if follows_invocations() else usual
 
 
 def compression(settings: Settings) -> str:

@@ -6,7 +6,7 @@ import os
 
 from spanwell import exporters
 from spanwell._guard import logger, warn_once
-from spanwell.where import on_lambda
+from spanwell.where import follows_invocations, on_lambda
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spanwell.configurator import Wiring
     from spanwell.enrich.signal_counts import SignalCounts
     from spanwell.export.batch import BatchProcessor
+    from spanwell.export.open_spans import OpenSpans
     from spanwell.insights.buffer import Look
     from spanwell.sampling.quiet import Watch
     from spanwell.settings import Settings
@@ -117,7 +118,24 @@ def processor(settings: Settings, wiring: Wiring) -> SpanProcessor:
         for batch in found:
             batch.promote(span)
 
-    return enrichment(settings, wiring, quiet_stages(settings, wiring, promote), found)
+    stages = quiet_stages(settings, wiring, promote)
+    if follows_invocations():
+        stages.append(open_spans(settings, wiring, found))
+    return enrichment(settings, wiring, stages, found)
+
+
+def open_spans(settings: Settings, wiring: Wiring, exporting: Iterable[BatchProcessor]) -> OpenSpans:
+    """What knows the spans that have not ended; copies of them are redacted and exported, and nothing else."""
+    from spanwell.enrich.processor import FusedProcessor
+    from spanwell.export.open_spans import OpenSpans
+    from spanwell.export.synchronous import SynchronousProcessor
+
+    wiring.open = OpenSpans()
+    wiring.copies = FusedProcessor(attribute_stages(settings, wiring))
+    for each in exporting:
+        if isinstance(each, SynchronousProcessor):
+            each.left = wiring.open.left
+    return wiring.open
 
 
 def quiet_sampler(inner: Sampler, settings: Settings, wiring: Wiring) -> Sampler:
@@ -213,9 +231,14 @@ def batches(settings: Settings, wiring: Wiring) -> Iterator[BatchProcessor]:
     from spanwell.export.guarded import GuardedExporter
     from spanwell.settings import Settings
 
+    make, synchronous = BatchProcessor, follows_invocations()
+    if synchronous:
+        from spanwell.export.synchronous import SynchronousProcessor
+
+        make = SynchronousProcessor
     for name, build in exporters.trace_exporters(settings):
-        exporter = GuardedExporter(name, build, where=exporters.endpoint(name, settings))
-        batch = BatchProcessor(
+        exporter = GuardedExporter(name, build, where=exporters.endpoint(name, settings), once=synchronous)
+        batch = make(
             exporter,
             max_queue=settings.bsp_max_queue_size if settings.chosen(Settings.bsp_max_queue_size) else None,
             max_batch=settings.bsp_max_export_batch_size,

@@ -155,14 +155,9 @@ def _xray_api() -> type:
 
 def daemon_address(settings: Settings) -> str:
     """AWS_XRAY_DAEMON_ADDRESS, or the default if that is no address, which is said once."""
-    from spanwell.export.udp import DEFAULT_ADDRESS, parse_address
+    from spanwell.export.udp import usable
 
-    try:
-        parse_address(settings.daemon_address)
-    except ValueError as problem:
-        warn_once("xray:address", "spanwell: AWS_XRAY_DAEMON_ADDRESS=%s; using %s", problem, DEFAULT_ADDRESS)
-        return DEFAULT_ADDRESS
-    return settings.daemon_address
+    return usable(settings.daemon_address)
 
 
 def _cloudwatch() -> type:

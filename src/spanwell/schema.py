@@ -254,16 +254,22 @@ def insert(connection: Connection, rows: list[Row], resources: Mapping[str, tupl
         trace = traces.get(trace_id)
         if trace is None:
             trace = traces[trace_id] = [trace_id, start, end, 0, 0, None, None, None]
-        trace[1] = min(trace[1], start)
-        trace[2] = max(trace[2], end)
+        if start < trace[1]:
+            trace[1] = start
+        if end > trace[2]:
+            trace[2] = end
         trace[3] += 1
         trace[4] += failed
         if row[_PARENT] is None and (trace[5] is None or start < trace[5]):
             trace[5:] = start, service, row[_NAME]
-        count = services.setdefault((trace_id, service), [0, 0])
+        count = services.get((trace_id, service))
+        if count is None:
+            count = services[trace_id, service] = [0, 0]
         count[0] += 1
         count[1] += failed
-        seen[row[_RESOURCE]] = max(seen.get(row[_RESOURCE], 0), start, end)
+        resource, last = row[_RESOURCE], end if end > start else start
+        if seen.get(resource, -1) < last:
+            seen[resource] = last
     connection.executemany(_INSERT_SPAN, rows)
     connection.executemany(_UPSERT_TRACE, [(*t[:3], max(0, t[2] - t[1]), *t[3:]) for t in traces.values()])
     connection.executemany(_UPSERT_SERVICE, [(*key, *count) for key, count in services.items()])

@@ -184,6 +184,31 @@ class Settings:
         True,
         "Load an instrumentor when its library is first imported; false instruments everything at start.",
     )
+    disabled = Setting(
+        "SPANWELL_DISABLED",
+        boolean,
+        False,
+        "Lambda: leave the function alone; nothing is imported and nothing wrapped.",
+    )
+    lambda_eager = Setting(
+        "SPANWELL_LAMBDA_EAGER",
+        boolean,
+        False,
+        "Lambda: set the SDK up during INIT, not at the first invocation that may be exported.",
+    )
+    lambda_flush_timeout = Setting(
+        "SPANWELL_LAMBDA_FLUSH_TIMEOUT",
+        seconds,
+        0.9,
+        "Lambda: seconds that exporting may hold up the response at most; each destination is tried once.",
+    )
+    lambda_metrics = Setting(
+        "SPANWELL_LAMBDA_METRICS",
+        choice("none", "emf"),
+        "none",
+        "Lambda: `emf` counts slow and failed invocations, sampled or not, as metrics on stdout (they are billed);"
+        " cold starts and near timeouts where SPANWELL_CLOUDWATCH_METRICS lists them.",
+    )
     otlp = Setting(
         "SPANWELL_OTLP",
         choice("spanwell", "upstream"),

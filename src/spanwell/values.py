@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any
 
@@ -31,7 +31,21 @@ MAX_DEPTH = 16
 
 _PLAIN = frozenset((str, bool, int, float, type(None)))
 _KEYS = frozenset((str,))
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False, allow_nan=False).encode
+
+
+def _encoder() -> Callable[[Any], str]:
+    encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False, allow_nan=False)
+    # `encode` makes one of these for each call, which takes longer than the encoding itself.
+    make = getattr(json.encoder, "c_make_encoder", None)
+    quoted = getattr(json.encoder, "encode_basestring", None)
+    try:
+        parts = make(None, encoder.default, quoted, None, ":", ",", False, False, False)  # type: ignore[misc]
+    except TypeError:  # another implementation of Python
+        return encoder.encode
+    return lambda tree: "".join(parts(tree, 0))
+
+
+_encode = _encoder()
 
 
 def text(value: object) -> str:
@@ -67,6 +81,11 @@ def loads(encoded: str | None) -> dict[str, Any]:
     tree = json.loads(encoded)
     if not isinstance(tree, dict):
         raise ValueError("not a JSON object")
+    return revived(tree)
+
+
+def revived(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that `plain` made JSON types of."""
     return {key: _revive(value) for key, value in tree.items()}
 
 

@@ -31,6 +31,35 @@ def handler_module(environ: Mapping[str, str]) -> str:
     return handler.rpartition(".")[0].replace("/", ".")
 
 
+_invocations: list[bool] = []
+
+
+def follow_invocations() -> None:
+    """This process runs a Lambda handler in our wrapper: it flushes before each response, and no thread has to."""
+    _invocations[:] = [True]
+
+
+def follows_invocations() -> bool:
+    """Whether `follow_invocations` was called in this process or, before a fork, in its parent."""
+    return bool(_invocations)
+
+
+LAMBDA_DEFAULTS = "Lambda"
+
+
+def lambda_defaults(environ: Mapping[str, str]) -> tuple[tuple[str, dict[str, str]], ...]:
+    """The settings that differ where our wrapper runs the handler, as `layers` of `Settings.from_env`: unless an OTLP
+    endpoint is named, spans go to the daemon that Lambda runs, in the form that it takes from AWS's own layers."""
+    if not follows_invocations():
+        return ()
+    return ((LAMBDA_DEFAULTS, {} if _names_endpoint(environ) else {"OTEL_TRACES_EXPORTER": "xray_otlp_udp"}),)
+
+
+def _names_endpoint(environ: Mapping[str, str]) -> bool:
+    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return any(environ.get(name, "").strip() for name in names)
+
+
 def aws_platform(environ: Mapping[str, str], read: Callable[[str], str] = read_file) -> str:
     """`cloud.platform` of semantic conventions (aws_lambda, aws_ecs, aws_eks, aws_elastic_beanstalk, aws_ec2),
     or "" off AWS. An EKS pod is told from another Kubernetes pod by the node's DMI data."""

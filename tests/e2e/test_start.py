@@ -193,7 +193,8 @@ def test_our_own_failure_at_start_reaches_neither_the_application_nor_its_sitecu
     (tmp_path / "spanwell").mkdir()
     (tmp_path / "spanwell" / "__init__.py").write_text("")
     (tmp_path / "spanwell" / "_hook.py").write_text("def Hook(*_):\n    raise RuntimeError('broken start')\n")
-    (tmp_path / "spanwell" / "_triggers.py").write_text("def watched_modules():\n    return set()\n")
+    triggers = "ALSO_WATCHED = frozenset()\ndef watched_modules():\n    return set()\n"
+    (tmp_path / "spanwell" / "_triggers.py").write_text(triggers)
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.mine = 'ran'\n")
     done = _started("import sys; print(sys.mine)", tmp_path)
     assert (done.returncode, done.stdout) == (0, "ran\n")

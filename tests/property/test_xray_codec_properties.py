@@ -6,7 +6,7 @@ from string import hexdigits
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from spanwell.propagation.xray import LONGEST_HEADER, TraceHeader, _scan, _usual, format_header, parse
+from spanwell.propagation.trace_header import LONGEST_HEADER, TraceHeader, _scan, _usual, format_header, parse
 
 lineages = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=";"), max_size=512)
 headers = st.builds(

@@ -15,11 +15,10 @@ _TIMESPEC = struct.Struct("qq")
 
 
 class Daemon:
-    """What has arrived so far, in its order; `received_ns` is the kernel's wall clock of each."""
+    """What has arrived so far, in its order: (the kernel's wall clock in ns, datagram)."""
 
     def __init__(self, port: int = 0) -> None:
-        self.datagrams: list[bytes] = []
-        self.received_ns: list[int] = []
+        self.arrived: list[tuple[int, bytes]] = []
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
@@ -37,8 +36,12 @@ class Daemon:
         while not self._closed.is_set():
             with contextlib.suppress(TimeoutError):
                 datagram, extra, _, _ = self._socket.recvmsg(70_000, 64)
-                self.received_ns.append(_kernel_time(extra))
-                self.datagrams.append(datagram)
+                self.arrived.append((_kernel_time(extra), datagram))
+
+    @property
+    def datagrams(self) -> list[bytes]:
+        """What has arrived, without the times."""
+        return [datagram for _, datagram in list(self.arrived)]
 
     def bodies(self, number: int) -> list[bytes]:
         """What follows the header of each datagram, once there are `number` of them; fails after 10 s."""

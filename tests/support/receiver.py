@@ -56,6 +56,7 @@ class Receiver:
         self._lock = threading.Lock()
         self._runs: dict[str, list[tuple[str, Any]]] = collections.defaultdict(list)
         self._bytes: dict[str, bytes] = collections.defaultdict(bytes)
+        self._requests: dict[str, list[tuple[int, bytes]]] = collections.defaultdict(list)
 
     def endpoint(self, run: str) -> str:
         """The value of OTEL_EXPORTER_OTLP_TRACES_ENDPOINT for `run`."""
@@ -73,6 +74,12 @@ class Receiver:
         with self._lock:
             self._runs[run] += found
             self._bytes[run] += body
+            self._requests[run].append((time.time_ns(), body))
+
+    def requests(self, run: str) -> list[tuple[int, bytes]]:
+        """(wall clock in ns, body) of every export request of `run` so far, unpacked."""
+        with self._lock:
+            return list(self._requests[run])
 
     def received(self, run: str) -> bytes:
         """The bodies of all requests of `run`, unpacked."""

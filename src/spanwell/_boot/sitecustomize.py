@@ -1,6 +1,7 @@
 """Runs at the start of every interpreter under `spanwell run` (it stands first in PYTHONPATH). Uses os and sys alone.
 
 It only puts an import hook in place. All else waits in `spanwell.late` until a module that matters is imported.
+In a Lambda function (`spanwell lambda`, or the layer's wrapper) `spanwell.aws_lambda.start` begins instead.
 
 A child process may belong to another environment, with no spanwell or another version of it: then this file does
 nothing. The user's own sitecustomize, which this one hides, runs afterwards.
@@ -9,32 +10,37 @@ nothing. The user's own sitecustomize, which this one hides, runs afterwards.
 import os
 import sys
 
-# The OpenTelemetry API modules whose import tells that telemetry may be wanted soon, modules that may go without one
-# of their imports (`_otel.api.STAND_INS`), and multiprocessing, whose children end without running exit handlers.
-API_MODULES = (
-    "opentelemetry.trace",
-    "opentelemetry.metrics._internal",
-    "opentelemetry._logs._internal",
-    "opentelemetry.propagate",
-    "opentelemetry.instrumentation.dependencies",
-    "wrapt.synchronization",
-    "multiprocessing.util",
-)
-
 
 def _start():
     environ = os.environ
+    if environ.get("AWS_LAMBDA_RUNTIME_API"):
+        _start_lambda(environ)
+        return
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return
     try:
         from spanwell._hook import Hook
-        from spanwell._triggers import watched_modules
+        from spanwell._triggers import ALSO_WATCHED, watched_modules
     except ImportError:
         return
     try:
-        _watch(Hook, watched_modules().union(API_MODULES, _handlers(environ)), environ)
+        _watch(Hook, watched_modules().union(ALSO_WATCHED, _handlers(environ)), environ)
     except Exception as error:
         sys.stderr.write("spanwell: nothing is traced: %s: %s\n" % (type(error).__name__, error))
+
+
+def _start_lambda(environ):
+    here = os.path.dirname(os.path.abspath(__file__))
+    # The runtime looks whether PYTHONPATH is set before it adds the layers, and children are not traced by it.
+    rest = [entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != here]
+    environ.pop("PYTHONPATH", None)
+    if rest:
+        environ["PYTHONPATH"] = os.pathsep.join(rest)
+    try:
+        from spanwell.aws_lambda.start import begin
+    except ImportError:
+        return
+    begin(environ)
 
 
 def _handlers(environ):

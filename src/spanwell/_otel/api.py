@@ -1,4 +1,4 @@
-"""The API's global providers, bound late, and imports that a start can do without."""
+"""The API's global providers, bound late, and its current context."""
 
 from __future__ import annotations
 
@@ -54,75 +54,15 @@ def current_provider(signal: str) -> Any:
     return getattr(sys.modules.get(module), name, None)
 
 
-class _Packaging:
-    """Stand-ins for the two names that `opentelemetry.instrumentation.dependencies` takes from packaging."""
+def leave(token: Any) -> None:
+    """Go back to the context that was current before `attach` gave `token`.
 
-    class Requirement:
-        pass
-
-    class InvalidRequirement(Exception):
-        pass
-
-
-class _Later:
-    """A module that is imported when something of it is used."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        import importlib
-
-        return getattr(importlib.import_module(self._name), attribute)
-
-
-# module -> {what its import statements name: what they get instead}. packaging costs 12 ms of CPU and is needed for
-# odd requirements only; asyncio 7 ms, needed by wrapt when a coroutine is synchronised.
-STAND_INS: dict[str, dict[str, Any]] = {
-    "opentelemetry.instrumentation.dependencies": {"packaging.requirements": _Packaging},
-    "wrapt.synchronization": {"asyncio": _Later("asyncio")},
-}
-
-
-def begin_stand_ins(module: ModuleType) -> None:
-    """Before the code of a module in STAND_INS runs.
-
-    Only that module's own import statements see the stand-ins, through its own `__builtins__`: no other import,
-    in no thread, is touched.
+    `detach` logs an error with a traceback where another context is current by now, as after a change of task: there
+    is nothing to go back to then, and nobody to be told.
     """
-    import builtins
-    import sys
+    from opentelemetry import context
 
-    instead = {name: value for name, value in STAND_INS[module.__name__].items() if name not in sys.modules}
-
-    def own_import(name: str, *args: Any, **kwargs: Any) -> Any:
-        return instead[name] if name in instead else builtins.__import__(name, *args, **kwargs)
-
-    module.__dict__["__builtins__"] = {**vars(builtins), "__import__": own_import}
-
-
-def end_stand_ins(module: Any) -> None:
-    """After it: the module gets its builtins back, and packaging as soon as one of its checks is called."""
-    import builtins
-
-    module.__dict__["__builtins__"] = vars(builtins)
-    if getattr(module, "Requirement", None) is not _Packaging.Requirement:
-        return
-    for name in ("get_dependency_conflicts", "get_dist_dependency_conflicts"):
-        original = getattr(module, name, None)
-        if original is not None:
-            setattr(module, name, _with_packaging(module, original))
-
-
-def _with_packaging(module: Any, original: Callable[..., Any]) -> Callable[..., Any]:
-    from functools import wraps
-
-    @wraps(original)
-    def check(*args: Any, **kwargs: Any) -> Any:
-        from packaging import requirements
-
-        module.Requirement = requirements.Requirement
-        module.InvalidRequirement = requirements.InvalidRequirement
-        return original(*args, **kwargs)
-
-    return check
+    try:
+        context._RUNTIME_CONTEXT.detach(token)
+    except Exception:
+        pass

@@ -166,6 +166,17 @@ def _plain(holder: Any, inner: str) -> Any:
     return getattr(holder, inner, holder)
 
 
+def open_copy(span: Any, end: int, attributes: Mapping[str, Any]) -> ReadableSpan:
+    """A span that has not ended as it would be exported at `end` (Unix nanoseconds), with `attributes` on top.
+
+    `_readable_span`: what `end` hands to the processors; it shares the span's attributes, so the copy gets its own.
+    """
+    made: ReadableSpan = span._readable_span()
+    made._end_time = end
+    write(made, attributes)
+    return made
+
+
 def rename(span: ReadableSpan, name: str) -> None:
     """Give an ended span another name (`_name`: `update_name` refuses)."""
     span._name = name
@@ -174,6 +185,11 @@ def rename(span: ReadableSpan, name: str) -> None:
 def describe_status(span: ReadableSpan, description: str) -> None:
     """Give the status of an ended span another description (`_status`: `set_status` refuses)."""
     span._status = Status(span._status.status_code, description)
+
+
+def fail(span: ReadableSpan, description: str) -> None:
+    """Let an ended span have failed (`_status`: as above)."""
+    span._status = Status(StatusCode.ERROR, description)
 
 
 def replace_events(span: ReadableSpan, events: Sequence[Any]) -> None:

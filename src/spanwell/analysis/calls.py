@@ -339,7 +339,8 @@ _GRPC = {
     15: "DATA_LOSS",
     16: "UNAUTHENTICATED",
 }
-_THROTTLING_WORDS = frozenset((*THROTTLES, "RESOURCE_EXHAUSTED", "429"))
+THROTTLING_WORDS = frozenset((*THROTTLES, "RESOURCE_EXHAUSTED", "429"))
+"""The kinds of error that are throttling."""
 
 
 def is_throttled(span: SpanRecord) -> bool:
@@ -347,7 +348,7 @@ def is_throttled(span: SpanRecord) -> bool:
     attributes = span.attributes
     if attributes.get(THROTTLED) is True or status_of(attributes) == 429:
         return True
-    return span.is_error and error_type(span) in _THROTTLING_WORDS
+    return span.is_error and error_type(span) in THROTTLING_WORDS
 
 
 def _exception(span: SpanRecord, name: str) -> str:

@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from spanwell.cli import alarms, config, demo, doctor, dynamodb, iam, insights, sampling, traces
+    from spanwell.cli import alarms, config, demo, doctor, dynamodb, exporting, iam, importing, insights, sampling
+    from spanwell.cli import traces as stored
 
     top = argparse.ArgumentParser(
         prog="spanwell", description="Whole traces for Python on AWS, from one command.", allow_abbrev=False
@@ -41,8 +42,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"spanwell {__version__}")
     top.set_defaults(run=None)
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
-    # Only for the list in the help text: `run` itself is handled before argparse is imported.
+    # Only for the list in the help text: these two are handled before argparse is imported.
     commands.add_parser("run", help="run a command with tracing: spanwell run -- python app.py", add_help=False)
-    for module in (demo, traces, insights, sampling, alarms, dynamodb, iam, doctor, config):
+    commands.add_parser("lambda", help="the ENTRYPOINT of a Lambda container image", add_help=False)
+    for module in (demo, stored, importing, exporting, insights, sampling, alarms, dynamodb, iam, doctor, config):
         module.register(commands)
     return top

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
@@ -13,12 +14,14 @@ from spanwell.cli.terminal import (
     duration,
     format_duration,
     format_time,
+    progress,
     quiet_pipe,
     say_error,
     table,
     terminal_width,
     wants_colour,
 )
+from spanwell.explore.filters import FilterError, doubts, parse
 from spanwell.explore.model import ExploreError
 from spanwell.explore.stores.sqlite import TraceFilter
 from spanwell.explore.summary import summary_json, trace_json
@@ -42,6 +45,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--min-duration", type=duration, default=0, metavar="TIME", help="only traces this long, e.g. 500ms"
     )
     listing.add_argument("--since", type=duration, metavar="TIME", help="only traces this young, e.g. 1h")
+    listing.add_argument(
+        "--filter", metavar="EXPR", help="only traces that X-Ray's filter expression matches: docs/filters.md"
+    )
     listing.add_argument("--limit", type=_limit, default=20, metavar="N", help="at most N traces (20)")
     _add_common(listing, run_traces)
     one = subparsers.add_parser("trace", help="show one trace as a tree")
@@ -64,7 +70,10 @@ def _limit(text: str) -> int:
 
 
 def run_traces(args: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
-    """List traces: exit code 0, or 1 when the file cannot be read. JSON: `{"traces": [summary, …]}`."""
+    """List traces: exit code 0, 1 when the file cannot be read, 2 for an expression that cannot be.
+
+    JSON: `{"traces": [summary, …]}`.
+    """
     wanted = TraceFilter(
         service=args.service,
         name=args.name,
@@ -73,8 +82,18 @@ def run_traces(args: argparse.Namespace, environ: Mapping[str, str], out: TextIO
         since_ns=None if args.since is None else time.time_ns() - args.since,
     )
     try:
+        expression = None if args.filter is None else parse(args.filter)
+    except FilterError as error:
+        say_filter_error(error)
+        return 2
+    try:
         with open_store(args, environ) as store:
-            summaries = store.newest(wanted, limit=args.limit)
+            if expression is None:
+                summaries = store.newest(wanted, limit=args.limit)
+            else:
+                summaries = store.search(expression, wanted, limit=args.limit, report=_Looking(quiet=args.json))
+                for doubt in () if summaries else doubts(expression):
+                    say_error(doubt)
     except ExploreError as error:
         say_error(str(error))
         return 1
@@ -84,6 +103,31 @@ def run_traces(args: argparse.Namespace, environ: Mapping[str, str], out: TextIO
         else:
             _print_list(summaries, Style(wants_colour(environ, out)), out)
     return 0
+
+
+class _Looking:
+    """How far a search has come, on a terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._of = self._said = -1
+        self._show: Callable[[int], object] = lambda _done: None
+
+    def __call__(self, done: int, of: int) -> None:
+        """`done` traces of `of` have been looked at; 0 if nobody knows."""
+        if of and of != self._of:
+            self._of = of
+            self._show = progress("looking at traces", of, quiet=self._quiet)
+        step = max(1, of // 200)
+        done = of if done >= of else done - done % step
+        if done != self._said:
+            self._said = done
+            self._show(done)
+
+
+def say_filter_error(error: FilterError) -> None:
+    """What is wrong with an expression, and the place, on the error output."""
+    print(f"spanwell: --filter: {error}", file=sys.stderr)
 
 
 def run_trace(args: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:

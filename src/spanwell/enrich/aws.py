@@ -145,11 +145,13 @@ class AwsResourceDetector(ResourceDetector):
         return self._environ.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true"
 
     def _local(self, platform: str) -> Attributes:
-        from spanwell.enrich import kubernetes, platforms
-        from spanwell.enrich.container import container_id
+        from spanwell.enrich import platforms
 
         if platform == "aws_lambda":
             return platforms.function(self._environ, self._link(_ACCOUNT_LINK))
+        from spanwell.enrich import kubernetes
+        from spanwell.enrich.container import container_id
+
         cgroup = self._read("/proc/self/cgroup")
         if platform == "aws_ecs":
             # With awsvpc networking the mounted /etc/hostname belongs to the task's pause container.

@@ -226,7 +226,7 @@ def requests(counted: Counter[Point]) -> Iterator[list[dict[str, Any]]]:
     """The metrics as PutMetricData takes them."""
     from datetime import datetime, timezone
 
-    from spanwell.export.cloudwatch_points import ascii_text
+    from spanwell.export.cloudwatch_names import ascii_text
 
     datums = [
         {

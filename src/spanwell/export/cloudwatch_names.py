@@ -154,3 +154,9 @@ def most(chosen: Chosen) -> int:
                 product *= _MOST.get(key, 1)
             number += min(product, MAX_SERIES)
     return number
+
+
+def ascii_text(text: object) -> str:
+    """A dimension's value: 1 to 1024 printable ASCII characters, no colon first."""
+    shown = "".join(c if " " <= c <= "~" else "?" for c in str("" if text is None else text)[:1024]).strip()
+    return "_" + shown[1:] if shown.startswith(":") else shown or "-"

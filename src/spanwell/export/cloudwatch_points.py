@@ -9,7 +9,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
 from spanwell.analysis.names import INSIGHTS, SEVERITY, TYPE
-from spanwell.export.cloudwatch_names import NAMESPACE, SERVICE, dimension
+from spanwell.export.cloudwatch_names import NAMESPACE, SERVICE, ascii_text, dimension
 from spanwell.export.cloudwatch_values import values_of
 
 TYPE_CHECKING = False
@@ -112,9 +112,3 @@ def unit_of(unit: str) -> str:
     if unit in _OWN_UNITS:
         return unit
     return _UNITS.get(unit, "Count" if unit.startswith("{") else "")
-
-
-def ascii_text(text: Any) -> str:
-    """A dimension's value: 1 to 1024 printable ASCII characters, no colon first."""
-    shown = "".join(c if " " <= c <= "~" else "?" for c in str("" if text is None else text)[:1024]).strip()
-    return "_" + shown[1:] if shown.startswith(":") else shown or "-"

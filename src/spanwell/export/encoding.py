@@ -36,6 +36,8 @@ class EncodingExporter(SpanExporter):
 
     name = ""
     counts_losses = True
+    time_left = float("inf")
+    """Seconds that the next `send` may take, where something waits for it; not every exporter heeds it."""
 
     def encode(self, span: ReadableSpan) -> tuple[Any, int]:
         """What `send` takes for `span`, and the bytes it keeps waiting. Raises for a span that has no encoding."""

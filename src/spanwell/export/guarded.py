@@ -27,10 +27,13 @@ class GuardedExporter:
     reported by `shutdown`, in one line. An exporter with `counts_losses` counts and reports its failures itself,
     so that it can be used alone; of an `EncodingExporter` what `send` tells is counted.
 
-    encode: how an `EncodingExporter` encodes an item; None for others, and before the exporter is built.
+    encode: how an `EncodingExporter` encodes an item; None for others, and before the exporter is built. With `once`
+    every export is a single attempt.
     """
 
-    def __init__(self, name: str, build: Callable[[], Any], signal: str = "spans", where: str = "") -> None:
+    def __init__(
+        self, name: str, build: Callable[[], Any], signal: str = "spans", where: str = "", *, once: bool = False
+    ) -> None:
         self.name = name
         self.where = where
         self.signal = signal
@@ -38,6 +41,7 @@ class GuardedExporter:
         self._exporter: Any = None
         self.encode: Callable[[Any], tuple[Any, int]] | None = None
         self._broken = ""
+        self._once = once
         self._last = False
         self._closed = False
         self._cause = ""
@@ -54,6 +58,10 @@ class GuardedExporter:
         """
         self._lock = threading.RLock()
         self._in_flight = self._unsaid = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Let go of the exporter: its connections are another process's or machine's. The next export builds one."""
         self.encode = None
         if self._exporter is not None:
             _inherited.append(self._exporter)
@@ -102,9 +110,9 @@ class GuardedExporter:
                 exporter = self._built()
             except Exception as error:
                 return _Result(number, f"cannot be set up: {error}", False)
+            if self.encode is not None:  # ours, which log nothing
+                return self._send(exporter, self.encode, batch)
             with quiet_exporters() as said:
-                if self.encode is not None:
-                    return self._send(exporter, self.encode, batch)
                 try:
                     if exporter.export(batch).name == "SUCCESS":
                         self._complain(said.last)
@@ -158,7 +166,7 @@ class GuardedExporter:
             self.where = self.where or endpoint_of(exporter)
             self._exporter = exporter
             self.encode = exporter.encode if _encodes(exporter) else None
-            if self._last:
+            if self._last or self._once:
                 self._stop_retries()
         return self._exporter
 
@@ -199,6 +207,11 @@ class GuardedExporter:
         self._last = True
         if self._exporter is not None:
             self._stop_retries()
+
+    def limit(self, seconds: float) -> None:
+        """Let the next export of an `EncodingExporter` take `seconds` at most, where it heeds that."""
+        if self.encode is not None:
+            self._exporter.time_left = seconds
 
     def _stop_retries(self) -> None:
         stop_retries(self._exporter)

@@ -119,7 +119,7 @@ class OtlpSpanExporter(EncodingExporter):
         self._sending = True
         try:
             with suppressed():
-                return self._all(items, time.monotonic() + self._timeout)
+                return self._all(items, time.monotonic() + min(self._timeout, self.time_left))
         finally:
             self._sending = False
             if self._closed and self._channel is not None:

@@ -59,6 +59,8 @@ class OtlpUdpExporter(UdpExporter):
         room = (self._largest - len(HEADER) - len(SAMPLED)) // 4 * 3
         for prefix, kept in ((SAMPLED, True), (UNSAMPLED, False)):
             chosen = [(each.resource, each.scope, each.span) for each in items if each.kept is kept]
+            if not chosen:
+                continue
             for part in otlp_protobuf.requests(chosen, max_bytes=room):
                 data = HEADER + prefix + b64encode(part.body)
                 yield Datagram(len(part.items), partial(_if_it_fits, data))

@@ -15,7 +15,7 @@ import time
 from typing import NamedTuple
 
 from spanwell._children import in_child
-from spanwell._guard import logger
+from spanwell._guard import logger, warn_once
 from spanwell.export.encoding import EncodingExporter, Sent
 from spanwell.export.udp_queue import queued
 
@@ -61,6 +61,16 @@ def parse_address(raw: str) -> tuple[str, int]:
     raise ValueError(f"{raw[:80]!r} is no address such as {DEFAULT_ADDRESS} or udp:{DEFAULT_ADDRESS} tcp:…")
 
 
+def usable(address: str) -> str:
+    """`address`, the value of AWS_XRAY_DAEMON_ADDRESS, or the default if that is no address, which is said once."""
+    try:
+        parse_address(address)
+    except ValueError as problem:
+        warn_once("xray:address", "spanwell: AWS_XRAY_DAEMON_ADDRESS=%s; using %s", problem, DEFAULT_ADDRESS)
+        return DEFAULT_ADDRESS
+    return address
+
+
 class UdpExporter(EncodingExporter):
     """What exporters over UDP share. `address`: see `parse_address`; `seconds`: how long a `send` may take in all."""
 
@@ -82,6 +92,7 @@ class UdpExporter(EncodingExporter):
         """At the start, and in a forked child: the socket is the parent's."""
         self._socket: socket.socket | None = None
         self._is_here = False
+        self._room = 0  # datagrams until the receiver's buffer is looked at again
         self._ending = threading.Event()
         self._never = threading.Event()
 
@@ -98,16 +109,16 @@ class UdpExporter(EncodingExporter):
     def deliver(self, datagrams: Iterable[Datagram]) -> Sent:
         """Send them in their order. While nobody listens or a buffer is full, the one at hand is tried again."""
         waiting = list(datagrams)
-        deadline = self._clock() + self._seconds
-        lost, reason, room = 0, "", 0
+        deadline = self._clock() + min(self._seconds, self.time_left)
+        lost, reason = 0, ""
         for number, datagram in enumerate(waiting):
             problem, length = None, 0
-            if room <= 0:
-                problem, room = self._wait_for_room(number, deadline), _BURST
+            if self._room <= 0:
+                problem, self._room = self._wait_for_room(number, deadline), _BURST
             if problem is None:
                 problem, length = self._try(datagram, deadline)
             if problem is None:
-                room -= 1 + length * _BURST // _BURST_BYTES
+                self._room -= 1 + length * _BURST // _BURST_BYTES
             elif problem.errno == errno.EMSGSIZE:
                 lost, reason = lost + datagram.spans, str(problem.strerror)
             else:
@@ -181,7 +192,9 @@ class UdpExporter(EncodingExporter):
     def _connected(self) -> socket.socket:
         if self._socket is None:
             host, port = self.address
-            family, kind, protocol, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+            # As bytes: a text is encoded by a codec that takes a millisecond to import.
+            name = host.encode("ascii") if host.isascii() else host
+            family, kind, protocol, _, target = socket.getaddrinfo(name, port, type=socket.SOCK_DGRAM)[0]
             made = socket.socket(family, kind, protocol)
             try:
                 made.settimeout(1.0)

@@ -32,6 +32,7 @@ LONGEST_TEXT = 65536
 MOST_HEADERS = 128
 MOST_MESSAGES = 10_000
 _LONGEST_MESSAGE = 1 << 20
+_MOST_PROBLEMS = 5
 # Both write the names that tell their envelopes apart first.
 _START = 1024
 _TOO_LONG = "its body is longer than 64 kB and was not searched for a trace context"
@@ -78,6 +79,12 @@ class Extracted(NamedTuple):
     path: str = ""
     attributes: Mapping[str, Any] = {}
     problem: str = ""
+
+
+def problems(found: Extracted) -> str:
+    """Why contexts that may have been in the event could not be used, the first five; "" mostly."""
+    said = dict.fromkeys([found.problem, *(message.problem for message in found.messages)])
+    return "; ".join([each for each in said if each][:_MOST_PROBLEMS])
 
 
 def text_of(mapping: object, key: str) -> str:

@@ -23,7 +23,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from spanwell import _guard, incoming
 from spanwell.incoming import Incoming
-from spanwell.propagation import xray
+from spanwell.propagation import trace_header, xray
 from spanwell.propagation.xray import HEADER, XRayPropagator
 
 TYPE_CHECKING = False
@@ -184,7 +184,7 @@ def _usual(text: str, state: str | None) -> SpanContext | None:
     if len(text) != 55 or text[:3] != "00-" or text[35] != "-" or text[52] != "-":
         return None
     digits = text[3:35] + text[36:52] + text[53:]
-    number = xray._hex(digits, 25)
+    number = trace_header.hexadecimal(digits, 25)
     trace_id, span_id = number >> 72, number >> 8 & _LOW_64
     if not trace_id or not span_id or digits != digits.lower():
         return None

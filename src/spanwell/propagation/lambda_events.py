@@ -21,6 +21,7 @@ from spanwell import incoming
 from spanwell._guard import guard
 from spanwell.incoming import Invoked
 from spanwell.propagation import carriers, process, xray
+from spanwell.propagation.carried import problems
 from spanwell.propagation.xray import HEADER, TraceHeader, XRayPropagator
 
 TYPE_CHECKING = False
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from spanwell.propagation.carried import Extracted
 
 _ENVIRONMENT = "_X_AMZN_TRACE_ID"
-_MOST_PROBLEMS = 5
 
 
 class EventContext:
@@ -96,8 +96,7 @@ class Meters:
 
 def _attributes(found: Extracted) -> dict[str, str]:
     attributes = {"faas.trigger": found.trigger}
-    problems = dict.fromkeys([found.problem, *(message.problem for message in found.messages)])
-    shown = [problem for problem in problems if problem][:_MOST_PROBLEMS]
+    shown = problems(found)
     if shown:
-        attributes[process.PROBLEM] = "; ".join(shown)
+        attributes[process.PROBLEM] = shown
     return attributes

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from heapq import merge as merge_sorted
 from typing import TYPE_CHECKING, Any
 
+from spanwell.explore.filters import bounds, matches
+from spanwell.explore.filters.pushdown import may_hold
 from spanwell.explore.model import (
     AmbiguousTraceError,
     ExploreError,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from spanwell.explore.filters.nodes import Filter
     from spanwell.explore.summary import TraceSummary
 
     Closer = Callable[[Parts, Trace | None], None]
@@ -79,7 +82,35 @@ class DynamoDbStore:
                     self.closer(parts, None)
         return [parts.summary for parts in chosen]
 
-    def _newest(self, wanted: TraceFilter, limit: int) -> list[Parts]:
+    def search(
+        self,
+        expression: Filter,
+        wanted: TraceFilter = TraceFilter(),  # noqa: B008
+        *,
+        limit: int = 20,
+        report: Callable[[int, int], object] = lambda _done, _of: None,
+    ) -> list[TraceSummary]:
+        """The newest traces that `expression` (`explore.filters`) matches, too; `report(done, 0)` is told of each
+        trace that is loaded to be looked at: how many there are is not known.
+        """
+        bound = bounds(expression)
+        done = 0
+
+        def accepts(parts: Parts) -> bool:
+            nonlocal done
+            if not may_hold(bound, parts.summary):
+                return False
+            trace, _ = self.whole(parts.summary.trace_id)
+            done += 1
+            report(done, 0)
+            return trace is not None and matches(trace, expression)
+
+        with self.readable():
+            return [parts.summary for parts in self._newest(wanted, limit, accepts)]
+
+    def _newest(
+        self, wanted: TraceFilter, limit: int, accepts: Callable[[Parts], bool] = lambda _parts: True
+    ) -> list[Parts]:
         chosen: list[Parts] = []
         starts: list[int] = []
         seen: set[str] = set()
@@ -91,7 +122,7 @@ class DynamoDbStore:
                 continue
             seen.add(trace_id)
             parts = self.parts(trace_id)
-            if parts is not None and self._matches(parts.summary, wanted):
+            if parts is not None and self._matches(parts.summary, wanted) and accepts(parts):
                 chosen.append(parts)
                 insort(starts, parts.summary.start_ns)
         chosen.sort(key=lambda parts: (-parts.summary.start_ns, parts.summary.trace_id))

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from spanwell import schema
+from spanwell.explore.filters import bounds, matches
 from spanwell.explore.model import AmbiguousTraceError, NoStoreError, StoreError, Trace, UnknownTraceError
 from spanwell.explore.stores.rows import record_of
+from spanwell.explore.stores.sqlite_filters import SUMMARY, candidates, literal
 from spanwell.explore.summary import ServiceCount, TraceSummary
 from spanwell.values import loads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
+
+    from spanwell.explore.filters.nodes import Filter
 
 _HEX = frozenset("0123456789abcdef")
 _FEW_SPANS = 20_000
@@ -72,9 +76,7 @@ class SqliteStore:
             conditions, values = self._conditions(wanted)
             where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
             rows = self._connection.execute(
-                "SELECT trace_id, start_ns, end_ns, root_service, root_name, spans, errors FROM trace"
-                f" {where} ORDER BY start_ns DESC, trace_id LIMIT ?",
-                (*values, limit),
+                f"SELECT {SUMMARY} FROM trace {where} ORDER BY start_ns DESC, trace_id LIMIT ?", (*values, limit)
             ).fetchall()
             return [self._summary(row) for row in rows]
 
@@ -84,11 +86,32 @@ class SqliteStore:
         Raises `UnknownTraceError` and `AmbiguousTraceError`.
         """
         with self._readable():
-            found = self._resolve(trace_id)
-            resources: dict[str, dict[str, Any]] = {}
-            columns = ", ".join(schema.SPAN_COLUMNS)
-            rows = self._connection.execute(f"SELECT {columns} FROM span WHERE trace_id = ? ORDER BY id", (found,))
-            return Trace(found, [record_of(row, self._resource(row[_RESOURCE], resources)) for row in rows])
+            return self._load(self._resolve(trace_id), {})
+
+    def search(
+        self,
+        expression: Filter,
+        wanted: TraceFilter = TraceFilter(),  # noqa: B008
+        *,
+        limit: int = 20,
+        report: Callable[[int, int], object] = lambda _done, _of: None,
+    ) -> list[TraceSummary]:
+        """The newest traces that `expression` (`explore.filters`) matches, too; `report(done, of)` is told of each
+        trace that is loaded to be looked at.
+        """
+        found: list[TraceSummary] = []
+        resources: dict[str, dict[str, Any]] = {}
+        with self._readable():
+            conditions, values = self._conditions(wanted)
+            of = 0
+            for done, of, row in candidates(self._connection, bounds(expression), conditions, values):
+                report(done, of)
+                if matches(self._load(row[0], resources), expression):
+                    found.append(self._summary(row))
+                    if len(found) == limit:
+                        break
+            report(of, of)
+        return found
 
     def ids(self, wanted: TraceFilter = TraceFilter()) -> list[str]:  # noqa: B008
         """The ids of the traces, the oldest first."""
@@ -179,7 +202,7 @@ class SqliteStore:
             return (
                 "EXISTS (SELECT 1 FROM span WHERE span.trace_id = trace.trace_id"
                 " AND name LIKE ? ESCAPE '\\' AND service = ifnull(?, service))",
-                [f"%{_literal(name)}%", service],
+                [f"%{literal(name)}%", service],
             )
         found = [operation for operation in operations if part in operation[1].casefold()]
         if not found:
@@ -256,6 +279,11 @@ class SqliteStore:
                 raise AmbiguousTraceError(f"several traces begin with {given}: {shown}{more}")
         raise UnknownTraceError(f"no trace {given!r} in {self.path}")
 
+    def _load(self, trace_id: str, resources: dict[str, dict[str, Any]]) -> Trace:
+        columns = ", ".join(schema.SPAN_COLUMNS)
+        rows = self._connection.execute(f"SELECT {columns} FROM span WHERE trace_id = ? ORDER BY id", (trace_id,))
+        return Trace(trace_id, [record_of(row, self._resource(row[_RESOURCE], resources)) for row in rows])
+
     def _resource(self, resource_id: str, resources: dict[str, dict[str, Any]]) -> dict[str, Any]:
         if resource_id not in resources:
             query = "SELECT body FROM resource WHERE id = ?"
@@ -270,7 +298,3 @@ def normal_id(given: str) -> str:
     if wanted.startswith("1-"):  # X-Ray: version, eight digits of time, twenty-four more
         wanted = wanted[2:].replace("-", "", 1)
     return wanted if _HEX.issuperset(wanted) else ""
-
-
-def _literal(part: str) -> str:
-    return part.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
