@@ -51,11 +51,20 @@ socket.socket.connect = _guarded_connect  # type: ignore[method-assign]
 socket.socket.connect_ex = _guarded_connect_ex  # type: ignore[method-assign]
 
 
+# Of the tests of Lambda these run everywhere: what starts, the built layer, and what a start costs.
+_LAMBDA = ("test_lambda_start.py", "test_lambda_layer_zip.py", "test_lambda_cost.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is proved against servers of others hardly depends on the interpreter: see tests/run.py."""
     for item in items:
-        if "contract" in item.path.parts and item.get_closest_marker("slow") and "instrumentor" not in item.path.name:
+        name = item.path.name
+        if not item.get_closest_marker("slow"):
+            continue
+        if "contract" in item.path.parts and "instrumentor" not in name:
             item.add_marker("services")
+        elif name.startswith("test_lambda_") and name not in _LAMBDA:
+            item.add_marker("functions")
 
 
 @pytest.fixture(autouse=True)
