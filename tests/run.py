@@ -162,9 +162,7 @@ def run_pytest(environment: Path, scope: str, quick: bool, arguments: list[str])
     """Run the tests of `scope` in `environment` and return pytest's exit status."""
     python = str(environment / "bin" / "python")
     unwanted = ["slow", "full"] if quick else []
-    unwanted += {"most": ["meta", "full", "services", "functions"], "almost all": ["meta", "functions"], "all": []}[
-        scope
-    ]
+    unwanted += LEFT_OUT[scope]
     command = [python, "-m", "pytest", "-n", WORKERS, "--dist", "loadgroup", *arguments]
     if unwanted:
         command += ["-m", " and ".join(f"not {mark}" for mark in unwanted)]
