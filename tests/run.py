@@ -2,9 +2,9 @@
 
 Makes an environment for each below .envs/, installs what the tests need (Debian packages too, where that is
 possible), and runs pytest in each. The interpreter of this script runs everything and comes last, so that its closing
-line is the last. The lowest dependencies run everything but the checks of the project itself and most of Lambda; the
-other interpreters leave out the long contract suites too, and what is proved against servers of others. What is
-missing is skipped loudly; with SPANWELL_STRICT=1 it is a failure.
+line is the last. The oldest runs everything but the checks of the project itself and most of Lambda with the lowest
+dependencies, and what starts no process with the newest; the others leave out the long contract suites too, and what
+is proved against servers of others. What is missing is skipped loudly; with SPANWELL_STRICT=1 it is a failure.
 
     python tests/run.py [--only 3.13] [--quick] [pytest arguments]
 """
@@ -33,6 +33,7 @@ PROGRAMS = {
     "npm": ("npm", "kinesis and dynamodb keep to limits that are enforced; a second OTLP receiver reads us"),
 }
 LEFT_OUT = {
+    "unit": ["meta", "full", "slow"],
     "most": ["meta", "full", "services", "functions"],
     "almost all": ["meta", "functions"],
     "all": [],
@@ -67,7 +68,8 @@ def plan(found: dict[str, str], only: str | None) -> list[tuple[str, str, str, s
     first = "{}.{}".format(*sys.version_info[:2])
     first = first if first in found else max(found, key=VERSIONS.index)
     lowest = min(found, key=VERSIONS.index)
-    runs = [(version, found[version], "newest", "most") for version in found if version != first]
+    scopes = {lowest: "unit"}  # the rest of it with the lowest dependencies
+    runs = [(each, found[each], "newest", scopes.get(each, "most")) for each in found if each != first]
     return [*runs, (lowest, found[lowest], "lowest", "almost all"), (first, found[first], "newest", "all")]
 
 
