@@ -192,6 +192,7 @@ def test_metrics_and_logs_to_aws_are_signed(aws: tuple[Aws, dict[str, str]], lau
     more = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "otlp"}
     # With one that is set in the environment, requests forgets what it was told.
     more["OTEL_EXPORTER_OTLP_CERTIFICATE"] = more["REQUESTS_CA_BUNDLE"] = str(fake.authority.ca)
+    more["PYTHONWARNINGS"] = "ignore"  # requests loses its own filter where several threads import
     done = python(SIGNALS, env("", **environment, **more), launcher)
     assert done == Done(0, "", "a line\n")
     assert {host.split(".")[0] for host in fake.keys} == {"xray", "logs", "monitoring"}

@@ -12,6 +12,7 @@ from spanwell._collector import without_gc
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
+    gc.unfreeze()  # what another test, or a library, kept out of collections
     yield
     gc.unfreeze()
     gc.enable()
@@ -39,7 +40,7 @@ def test_what_was_made_meanwhile_is_not_walked_at_once_and_is_still_collected() 
         loop.append(loop)
         del loop
     assert gc.get_count()[0] < 1000
-    assert gc.get_freeze_count() == 0
+    assert gc.get_freeze_count() < 1000
     assert gc.collect() >= 1
     assert len(kept) == 5000
 
