@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 
-
 _IMMORTAL = 2000
 """Python 3.12 keeps some hundred objects that never die where `gc.freeze` puts others."""
 
