@@ -139,7 +139,6 @@ class _Sending:
 
     def __init__(self) -> None:
         self._lost: set[int] = set()
-        self._tried = False
         self.reason = ""
         self.reached = False
         self.stopped = False

@@ -43,7 +43,6 @@ KEYWORDS: dict[str, Keyword] = {
 }
 
 COMPLEX = ("service", "edge", "annotation", "rootcause", "group.name", "group.arn", "json")
-WORDS = ("and", "or")
 CAUSE_KINDS = ("fault", "error", "responsetime")
 CAUSE_PARTS = ("service", "entity", "exception")
 
