@@ -34,8 +34,8 @@ EXPORTS, EACH = 16, 15
 NUMBER = EXPORTS * EACH
 REFUSED = {"throttle": 0.2, "status": 0.15, "delay": 0.1, "reset_before": 0.15}
 UNANSWERED = {"reset_after": 0.25, "truncate": 0.25}
-FEW = [pytest.param(seed, id=f"seed {seed}") for seed in (1, 2)]
-MANY = [pytest.param(seed, id=f"seed {seed}", marks=pytest.mark.full) for seed in range(3, 6)]
+FEW = [pytest.param(seed, id=f"seed {seed}") for seed in (1,)]
+MANY = [pytest.param(seed, id=f"seed {seed}", marks=pytest.mark.full) for seed in (2, 3)]
 SEEDS = pytest.mark.parametrize("seed", [*FEW, *MANY])
 _names = itertools.count(1)
 

@@ -39,8 +39,8 @@ FOR_GOOD = {**REFUSED, "denied": 0.1, "invalid": 0.15}
 UNANSWERED = {"reset_after": 0.15, "truncate": 0.15, "throttle": 0.1}
 """What is passed on, though the sender cannot know."""
 
-FEW = [pytest.param(seed, id=f"seed {seed}") for seed in (1, 2)]
-MANY = [pytest.param(seed, id=f"seed {seed}", marks=pytest.mark.full) for seed in range(3, 6)]
+FEW = [pytest.param(seed, id=f"seed {seed}") for seed in (1,)]
+MANY = [pytest.param(seed, id=f"seed {seed}", marks=pytest.mark.full) for seed in (2, 3)]
 SEEDS = pytest.mark.parametrize("seed", [*FEW, *MANY])
 EVERY = pytest.mark.parametrize("destination", DESTINATIONS)
 
