@@ -249,7 +249,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body[: len(body) // 2] if half else body)
+            try:
+                self.wfile.write(body[: len(body) // 2] if half else body)
+            except ConnectionError:  # who asked has gone, as a process does that is killed
+                half = True
         self.close_connection = half or self.close_connection
 
     def _reset(self) -> None:
