@@ -223,7 +223,19 @@ def test_a_large_file_is_read_in_a_second_process(db: str, tmp_path: Path, monke
     assert summary(str(given), ZIPKIN_FILE, "--db", db)["already_there"] == 238
 
 
-def test_a_second_process_that_dies_or_is_not_needed_any_more(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_second_process_that_dies_or_is_not_needed_any_more(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forked, fork = [], os.fork
+
+    def remembered() -> int:
+        pid = fork()
+        if pid:
+            forked.append(pid)
+        return pid
+
+    monkeypatch.setattr(os, "fork", remembered)
+
     def dying() -> Iterator[tuple[Any, ...]]:
         yield 0, "x" * 200_000
         os._exit(9)
@@ -244,5 +256,7 @@ def test_a_second_process_that_dies_or_is_not_needed_any_more(capfd: pytest.Capt
     endless = import_files._elsewhere((0, number) for number in itertools.count())
     assert [next(endless), next(endless)] == [(0, 0), (0, 1)]
     endless.close()
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert len(forked) == 3
+    for pid in forked:  # none is left behind
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
