@@ -64,14 +64,14 @@ def shapes(n):
 
 def stages():
     from spanwell.configurator import Wiring, make_sampler
-    from spanwell.pipeline import processors
+    from spanwell.pipeline import processor
     from spanwell.settings import Settings
 
     chosen = {name: value for name, value in os.environ.items() if name.startswith("SPANWELL_")}
     settings = Settings.from_env({"OTEL_TRACES_EXPORTER": "none", **chosen})
     wiring = Wiring(settings)
     make_sampler(settings, wiring)
-    return next(iter(processors(settings, wiring)))
+    return processor(settings, wiring)
 
 
 def main(values, count):
