@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +14,7 @@ import pytest
 
 from support.lambda_runtime import Runtime, trace_header
 
-pytestmark = [pytest.mark.slow, pytest.mark.meta]
+pytestmark = pytest.mark.slow
 
 RECORDED = json.loads((Path(__file__).parents[1] / "data" / "lambda_cost.json").read_text())
 ROUNDS = 11
@@ -29,11 +30,12 @@ def cold_start(code: str, layer: str | None, sampled: bool) -> tuple[float, floa
         return init, lam.cpu_ms() - init
 
 
+@pytest.mark.skipif(sys.version_info[:2] not in ((3, 12), (3, 13)), reason="recorded on Python 3.12 and 3.13")
 @pytest.mark.parametrize("app", ["hello", "client"])
 def test_what_the_layer_adds_to_init_is_near_what_was_recorded(app: str) -> None:
     recorded = RECORDED[app]
-    # Twice a figure of one millisecond is noise: the doubled figure counts from 5 ms on.
-    most = min(25.0, max(5.0, 2 * recorded["init_ms"])), max(20.0, 2 * recorded["first_ms"])
+    # Twice a few milliseconds is noise while other tests run: the doubled figure counts from there on.
+    most = min(25.0, max(12.5, 2 * recorded["init_ms"])), max(20.0, 2 * recorded["first_ms"])
     # What shares the processor makes even CPU time longer, and comes and goes: a regression stays.
     added = []
     for _ in range(3):
