@@ -30,7 +30,7 @@ def handler(event, context):
 """
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lambda-layer")]
 
 
 def free_port() -> int:
@@ -87,6 +87,9 @@ def test_the_command_stands_before_the_emulator_or_before_the_runtime(order: str
     try:
         with container(tmp_path, order, **env) as url:
             answers = [invoke(url, number) for number in range(3)]
+            waited = time.monotonic() + 5
+            while len(daemon.datagrams) < 3 and time.monotonic() < waited:  # the sink reads in a thread of its own
+                time.sleep(0.05)
         arrived = len(daemon.datagrams)
     finally:
         daemon.close()
